@@ -1,0 +1,1 @@
+"""What Tollbook runs on: the embedded stack, and what sets it up."""

@@ -1,0 +1,1 @@
+"""The embedded stack: real servers, started from wheels, on a bare machine."""

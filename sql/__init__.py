@@ -1,0 +1,1 @@
+"""Numbered migrations of ClickHouse and Postgres, applied in order of their names."""

@@ -1,0 +1,124 @@
+-- The tables of usage. Every row is a function of the log, keyed by where in the log it came from:
+-- a replay, a zombie or a second worker on a partition writes the same rows again.
+
+CREATE TABLE IF NOT EXISTS usage_events
+(
+    tenant        LowCardinality(String)  COMMENT 'The company that runs its billing here',
+    type          LowCardinality(String)  COMMENT 'CloudEvents type',
+    subject       String                  COMMENT 'Who used it, as the producer names it',
+    time          DateTime64(6, 'UTC')    COMMENT 'Event time, as sent, or stamped by ingest',
+    source        LowCardinality(String)  COMMENT 'CloudEvents source',
+    id            String                  COMMENT 'CloudEvents id; (tenant, source, id) is the identity',
+    data          String                  COMMENT 'JSON text of the event''s data, without white space',
+    extensions    String                  COMMENT 'JSON object of other CloudEvents attributes, or empty',
+    time_stamped  Bool                    COMMENT 'True where ingest stamped the time',
+    ingested_at   DateTime64(3, 'UTC')    COMMENT 'Append time given by the broker',
+    identity      FixedString(16)         COMMENT 'Hash of (tenant, source, id)',
+    log           UInt16                  COMMENT 'Incarnation of the topic',
+    partition     UInt16                  COMMENT 'Kafka partition',
+    offset        UInt64                  COMMENT 'Offset of the record in the partition',
+    index         UInt32                  COMMENT 'Index of the event in the record',
+    INDEX by_offset offset TYPE minmax GRANULARITY 1,
+    INDEX by_identity identity TYPE bloom_filter(0.01) GRANULARITY 4
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMM(time)
+ORDER BY (tenant, type, subject, time, log, partition, offset, index)
+COMMENT 'Accepted events, each once; copies are left out';
+
+CREATE TABLE IF NOT EXISTS usage_identities
+(
+    identity   FixedString(16)  COMMENT 'Hash of (tenant, source, id)',
+    log        UInt16           COMMENT 'Incarnation of the topic',
+    partition  UInt16           COMMENT 'Kafka partition',
+    offset     UInt64           COMMENT 'Offset of the record',
+    index      UInt32           COMMENT 'Index of the event in the record',
+    body_hash  FixedString(8)   COMMENT 'Hash of what the client sent, stamped fields left out'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (identity, log, partition, offset, index)
+SETTINGS index_granularity = 512
+COMMENT 'Where each identity was first seen; refills the memory of verdicts';
+
+CREATE TABLE IF NOT EXISTS usage_duplicates
+(
+    tenant     LowCardinality(String)  COMMENT 'The company that runs its billing here',
+    source     LowCardinality(String)  COMMENT 'CloudEvents source',
+    id         String                  COMMENT 'CloudEvents id',
+    log        UInt16                  COMMENT 'Incarnation of the topic',
+    partition  UInt16                  COMMENT 'Kafka partition',
+    offset     UInt64                  COMMENT 'Offset of the copy',
+    index      UInt32                  COMMENT 'Index of the copy in its record',
+    first_offset UInt64                COMMENT 'Offset of the event that counts',
+    first_index  UInt32                COMMENT 'Index of the event that counts'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (tenant, log, partition, offset, index)
+COMMENT 'Copies of events, which were not counted';
+
+CREATE TABLE IF NOT EXISTS usage_dead_letters
+(
+    tenant       LowCardinality(String)  COMMENT 'The company that runs its billing here; empty where the record names none',
+    log          UInt16                  COMMENT 'Incarnation of the topic',
+    partition    UInt16                  COMMENT 'Kafka partition',
+    offset       UInt64                  COMMENT 'Offset of the record',
+    index        UInt32                  COMMENT 'Index of the event in the record',
+    kind         LowCardinality(String)  COMMENT 'malformed, refused or conflict',
+    reason       String                  COMMENT 'What is wrong, for a person',
+    body         String                  COMMENT 'The bytes as they were received',
+    ingested_at  DateTime64(3, 'UTC')    COMMENT 'Append time given by the broker'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (tenant, log, partition, offset, index)
+COMMENT 'Records and events that could not be taken, one row each';
+
+CREATE TABLE IF NOT EXISTS usage_rejections
+(
+    tenant         LowCardinality(String)  COMMENT 'The company that runs its billing here',
+    meter          LowCardinality(String)  COMMENT 'Meter that could not use the event',
+    meter_version  UInt32                  COMMENT 'Version of its definition',
+    log            UInt16                  COMMENT 'Incarnation of the topic',
+    partition      UInt16                  COMMENT 'Kafka partition',
+    offset         UInt64                  COMMENT 'Offset of the record',
+    index          UInt32                  COMMENT 'Index of the event in the record',
+    reason         String                  COMMENT 'Why its value is not counted'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (tenant, meter, meter_version, log, partition, offset, index)
+COMMENT 'Accepted events whose value one meter cannot use';
+
+CREATE TABLE IF NOT EXISTS usage_windows
+(
+    tenant         LowCardinality(String)  COMMENT 'The company that runs its billing here',
+    meter          LowCardinality(String)  COMMENT 'Key of the meter',
+    meter_version  UInt32                  COMMENT 'Version of its definition',
+    subject        String                  COMMENT 'Who used it, as the producer names it',
+    dimensions     String                  COMMENT 'JSON object of the dimensions, keys sorted',
+    item           String                  COMMENT 'The counted value of unique_count; else empty',
+    window_start   DateTime64(3, 'UTC')    COMMENT 'Start of the window, included',
+    window_end     DateTime64(3, 'UTC')    COMMENT 'End of the window, excluded',
+    log            UInt16                  COMMENT 'Incarnation of the topic',
+    partition      UInt16                  COMMENT 'Kafka partition',
+    segment        UInt64                  COMMENT 'Start offset of the segment that this row adds up',
+    segment_at     DateTime64(3, 'UTC')    COMMENT 'Append time at which the segment starts',
+    version        UInt128                 COMMENT 'Rebuild generation, offset and index of the last event included',
+    count          UInt64                  COMMENT 'Events',
+    sum            Decimal(38, 12)         COMMENT 'Sum of their values',
+    min            Decimal(38, 12)         COMMENT 'Least value',
+    max            Decimal(38, 12)         COMMENT 'Greatest value'
+)
+ENGINE = ReplacingMergeTree(version)
+PARTITION BY toYYYYMM(segment_at)
+ORDER BY (tenant, meter, subject, window_start, meter_version, dimensions, item, log, partition, segment)
+COMMENT 'What each segment of the log adds to each window; add rows up, or use the usage_* views';
+
+CREATE TABLE IF NOT EXISTS usage_progress
+(
+    log          UInt16               COMMENT 'Incarnation of the topic',
+    partition    UInt16               COMMENT 'Kafka partition',
+    next_offset  UInt64               COMMENT 'Everything below is in the tables',
+    max_time     DateTime64(6, 'UTC') COMMENT 'Greatest event time seen'
+)
+ENGINE = ReplacingMergeTree(next_offset)
+ORDER BY (log, partition)
+COMMENT 'How far each partition is processed';

@@ -1,0 +1,66 @@
+-- What the workers agree on: incarnations of the topic, segments, meters, cuts.
+
+-- One row per incarnation of the usage topic, known by Kafka's topic id.
+CREATE TABLE logs (
+    log         smallint PRIMARY KEY,
+    topic       text NOT NULL,
+    topic_id    text NOT NULL UNIQUE,
+    partitions  smallint NOT NULL CHECK (partitions > 0),
+    opened_at   timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE meters (
+    definition_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant          text NOT NULL REFERENCES tenants,
+    key             text NOT NULL CHECK (key ~ '^[a-z][a-z0-9_]{0,62}$'),
+    version         integer NOT NULL CHECK (version > 0),
+    definition      jsonb NOT NULL,
+    effective_at    timestamptz NOT NULL DEFAULT '-infinity',
+    known_at        timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (tenant, key, version)
+);
+CREATE TRIGGER meters_append_only BEFORE UPDATE OR DELETE ON meters
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+-- A partition's log is cut into segments. Every column but definitions is a function of the log;
+-- the row is agreed by INSERT ... ON CONFLICT DO NOTHING and read back.
+CREATE TABLE segments (
+    log              smallint NOT NULL REFERENCES logs,
+    partition        smallint NOT NULL,
+    sequence         bigint NOT NULL CHECK (sequence >= 0),
+    start_offset     bigint NOT NULL CHECK (start_offset >= 0),
+    started_at_ms    bigint NOT NULL,   -- running maximum of append times at the start
+    events_before    bigint NOT NULL,   -- events of the partition before the start, copies included
+    slice            bigint NOT NULL,   -- the slice of identities that this segment claims in
+    horizon_slice    bigint NOT NULL,   -- the oldest slice that is looked at
+    horizon_offset   bigint NOT NULL,   -- H: where that slice starts
+    horizon_at_ms    bigint NOT NULL,   -- the running maximum of append times there
+    definitions      bigint[] NOT NULL, -- the meter definitions that this segment counts
+    PRIMARY KEY (log, partition, sequence),
+    UNIQUE (log, partition, start_offset)
+);
+CREATE TRIGGER segments_append_only BEFORE UPDATE OR DELETE ON segments
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+-- Cuts: one numbered chain per tenant; no component is ever smaller than the one before.
+CREATE TABLE cuts (
+    tenant          text NOT NULL REFERENCES tenants,
+    number          bigint NOT NULL CHECK (number > 0),
+    at              timestamptz NOT NULL,
+    facts_revision  bigint NOT NULL,
+    fixed_at        timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant, number)
+);
+CREATE TABLE cut_offsets (
+    tenant       text NOT NULL,
+    number       bigint NOT NULL,
+    log          smallint NOT NULL REFERENCES logs,
+    partition    smallint NOT NULL,
+    next_offset  bigint NOT NULL,
+    PRIMARY KEY (tenant, number, log, partition),
+    FOREIGN KEY (tenant, number) REFERENCES cuts
+);
+CREATE TRIGGER cuts_append_only BEFORE UPDATE OR DELETE ON cuts
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER cut_offsets_append_only BEFORE UPDATE OR DELETE ON cut_offsets
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();

@@ -1,0 +1,1 @@
+"""The command line: wires the packages together and decides nothing."""
