@@ -1,0 +1,63 @@
+from collections import Counter
+
+import duckdb
+import msgspec
+
+from tollbook.demo.requests import EVENTS_PER_REQUEST, Request, requests_of
+
+
+def _sent(tables: duckdb.DuckDBPyConnection) -> list[Request]:
+    return [request for feed in range(1, 14) for request in requests_of(tables, feed)]
+
+
+def test_every_flight_is_sent_and_one_in_a_hundred_twice(
+    tables: duckdb.DuckDBPyConnection,
+) -> None:
+    times = Counter(
+        line[27 : line.index(b'"', 27)]
+        for request in _sent(tables)
+        if not request.repeated
+        for line in request.body.splitlines()
+    )
+    assert len(times) == 336_776
+    assert set(times.values()) == {1, 2}
+    assert 0.009 < sum(count == 2 for count in times.values()) / len(times) < 0.011
+
+
+def test_requests_hold_about_a_thousand_events_and_some_are_repeated_whole(
+    tables: duckdb.DuckDBPyConnection,
+) -> None:
+    requests = _sent(tables)
+    assert all(request.events == request.body.count(b"\n") + 1 for request in requests)
+    assert max(request.events for request in requests) == EVENTS_PER_REQUEST
+    repeated = [request.body for request in requests if request.repeated]
+    assert 10 <= len(repeated) <= 30
+    assert Counter(repeated) <= Counter(r.body for r in requests if not r.repeated)
+
+
+def test_some_copies_share_a_request_and_some_come_in_another_month(
+    tables: duckdb.DuckDBPyConnection,
+) -> None:
+    shared, months_apart = tables.execute(
+        """SELECT count(*) FILTER (a.feed = b.feed AND a.request = b.request),
+            count(*) FILTER (b.feed > a.feed)
+        FROM sends AS a JOIN sends AS b USING (id) WHERE NOT a.copy AND b.copy"""
+    ).fetchone() or (0, 0)
+    assert shared > 1_500
+    assert months_apart > 500
+
+
+def test_an_event_says_who_flew_what_and_whether_its_seats_are_known(
+    tables: duckdb.DuckDBPyConnection,
+) -> None:
+    texts = [text for (text,) in tables.execute("SELECT event FROM events").fetchall()]
+    events = msgspec.json.decode(f"[{','.join(texts)}]")
+    departed = [e for e in events if e["type"] == "flight.departed"]
+    assert {e["type"] for e in events} == {"flight.departed", "flight.cancelled"}
+    assert all(
+        e["subject"] == f"{e['data']['flight'][:2]}:{e['data']['tailnum']}" for e in departed
+    )
+    without = [e for e in departed if e["data"]["seats"] is None]
+    assert len(without) == 48_550
+    assert all("seats_unknown" in e["data"] for e in without)
+    assert sum(e["subject"].endswith(":unknown") for e in events) == 2_512
