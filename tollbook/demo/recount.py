@@ -1,0 +1,125 @@
+"""The recount: what the flights' tables say must have been measured and billed.
+
+Plain SQL over the source tables and rating code of its own; nothing of ingest, pipelines or
+billing. Months are read off the airports' wall clocks, not off the events. From the order of
+sending it takes only before which close a flight was first reported, which decides what is late.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import NamedTuple
+
+import duckdb
+
+from tollbook.demo.flights import YEAR
+from tollbook.demo.rating import Version, version_on
+
+_USES = """
+CREATE VIEW uses AS
+WITH first_sends AS (SELECT id, min(feed) AS feed FROM sends GROUP BY id),
+left_at AS (
+    SELECT *, make_timestamp(year, month, day, hour, minute, 0) + to_minutes(dep_delay) AS left_at
+    FROM flights WHERE dep_time IS NOT NULL
+)
+SELECT f.carrier, f.origin, f.tailnum, f.distance, f.dep_delay, p.seats, s.feed,
+    12 * (date_part('year', left_at) - $year) + date_part('month', left_at) AS month
+FROM left_at AS f LEFT JOIN (SELECT tailnum, seats FROM planes) AS p USING (tailnum)
+JOIN reports USING (carrier, flight, origin, year, month, day)
+JOIN first_sends AS s USING (id)
+"""
+
+_QUANTITIES = """
+SELECT carrier, month::INTEGER, coalesce(origin, ''), count(*), sum(seats)::BIGINT,
+    sum(distance)::BIGINT, count(DISTINCT tailnum), max(dep_delay)
+FROM uses WHERE feed <= $feed
+GROUP BY GROUPING SETS ((carrier, month, origin), (carrier, month)) ORDER BY ALL
+"""
+
+
+class Use(NamedTuple):
+    """What a quantity is of; `origin` is empty where a meter has no dimension."""
+
+    airline: str
+    month: int
+    meter: str
+    origin: str = ""
+
+
+class LineKey(NamedTuple):
+    """A line's identity: whose, for what, for which month, found at which close, of which kind."""
+
+    airline: str
+    charge: str
+    origin: str
+    month: int
+    close: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a line must say."""
+
+    quantity: Decimal
+    cents: int
+
+
+def prepare_recount(tables: duckdb.DuckDBPyConnection) -> None:
+    """Add the view `uses`, one row per departed flight, to the tables of `prepare_requests`."""
+    tables.execute(_USES.replace("$year", str(YEAR)))
+
+
+def quantities(tables: duckdb.DuckDBPyConnection, feed: int) -> dict[Use, Decimal]:
+    """Return every quantity as known after a feed, those of zero left out."""
+    counted: dict[Use, Decimal] = {}
+    for row in tables.execute(_QUANTITIES, {"feed": feed}).fetchall():
+        airline, month, origin, departures, seats, miles, aircraft, delay = row
+        if origin:
+            counted[Use(airline, month, "departures", origin)] = Decimal(departures)
+            continue
+        counted[Use(airline, month, "seats_flown")] = Decimal(seats or 0)
+        counted[Use(airline, month, "miles")] = Decimal(miles)
+        counted[Use(airline, month, "aircraft")] = Decimal(aircraft)
+        counted[Use(airline, month, "longest_delay")] = Decimal(delay)
+    return {use: value for use, value in counted.items() if value or use.meter == "longest_delay"}
+
+
+def lines(
+    tables: duckdb.DuckDBPyConnection, versions: list[Version], closes: int
+) -> dict[LineKey, Bill]:
+    """Return every line of usage that so many monthly closes must issue, corrections included."""
+    issued: dict[LineKey, Bill] = {}
+    position: dict[tuple[str, str, str, int], Bill] = {}
+    for close in range(1, closes + 1):
+        for use, quantity in quantities(tables, close).items():
+            if use.month > close:
+                continue
+            for charge in version_on(versions, date(YEAR, use.month, 1)).charges:
+                if charge.meter != use.meter:
+                    continue
+                what = (use.airline, charge.key, use.origin, use.month)
+                due, before = charge.cents(quantity), position.get(what, Bill(Decimal(0), 0))
+                if due != before.cents or quantity != before.quantity:
+                    kind = "usage" if use.month == close else "correction"
+                    bill = Bill(quantity - before.quantity, due - before.cents)
+                    issued[LineKey(*what, close, kind)] = bill
+                    position[what] = Bill(quantity, due)
+    return issued
+
+
+def from_scratch(
+    tables: duckdb.DuckDBPyConnection, versions: list[Version], closes: int
+) -> dict[str, int]:
+    """Return each airline's usage of the closed months in cents, rated once over all that is known.
+
+    The lines and corrections of the same closes must add up to this.
+    """
+    totals: dict[str, int] = {}
+    for use, quantity in quantities(tables, closes).items():
+        if use.month <= closes:
+            for charge in version_on(versions, date(YEAR, use.month, 1)).charges:
+                if charge.meter == use.meter:
+                    cents = charge.cents(quantity)
+                    totals[use.airline] = totals.get(use.airline, 0) + cents
+    return totals
