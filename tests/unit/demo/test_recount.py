@@ -12,7 +12,15 @@ import pytest
 import tollbook.demo
 from tollbook.demo.flights import package_file
 from tollbook.demo.rating import Version, read_versions
-from tollbook.demo.recount import Use, from_scratch, lines, prepare_recount, quantities
+from tollbook.demo.recount import (
+    Bill,
+    LineKey,
+    Use,
+    from_scratch,
+    lines,
+    prepare_recount,
+    quantities,
+)
 
 EVERY_FEED = 13
 
@@ -26,6 +34,11 @@ def recounted(tables: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
 @pytest.fixture(scope="module")
 def versions() -> list[Version]:
     return read_versions(Path(tollbook.demo.__file__).parent / "price_book.yaml")
+
+
+@pytest.fixture(scope="module")
+def issued(recounted: duckdb.DuckDBPyConnection, versions: list[Version]) -> dict[LineKey, Bill]:
+    return lines(recounted, versions, 12)
 
 
 def test_quantities_equal_a_plain_loop_over_the_lines_of_the_source_file(
@@ -64,20 +77,17 @@ def test_all_departures_of_the_year_are_counted(recounted: duckdb.DuckDBPyConnec
 
 
 def test_lines_and_corrections_add_up_to_rating_from_scratch(
-    recounted: duckdb.DuckDBPyConnection, versions: list[Version]
+    recounted: duckdb.DuckDBPyConnection, versions: list[Version], issued: dict[LineKey, Bill]
 ) -> None:
     totals: Counter[str] = Counter()
-    for key, bill in lines(recounted, versions, 12).items():
+    for key, bill in issued.items():
         totals[key.airline] += bill.cents
     assert totals == from_scratch(recounted, versions, 12)
     assert len(totals) == 16
 
 
-def test_every_close_but_the_first_corrects_earlier_months(
-    recounted: duckdb.DuckDBPyConnection, versions: list[Version]
-) -> None:
-    expected = lines(recounted, versions, 12)
-    corrected = {key.close for key in expected if key.kind == "correction"}
+def test_every_close_but_the_first_corrects_earlier_months(issued: dict[LineKey, Bill]) -> None:
+    corrected = {key.close for key in issued if key.kind == "correction"}
     assert corrected == set(range(2, 13))
-    assert all(key.month < key.close for key in expected if key.kind == "correction")
-    assert all(bill.quantity >= Decimal(0) and bill.cents > 0 for bill in expected.values())
+    assert all(key.month < key.close for key in issued if key.kind == "correction")
+    assert all(bill.quantity >= Decimal(0) and bill.cents > 0 for bill in issued.values())
