@@ -1,0 +1,131 @@
+"""The dataflow of one worker: source, one stateful step that owns order, sink.
+
+One process, one Bytewax worker: partitions are spread over processes, never over a cluster.
+Nothing is recovered from Bytewax: the state is rebuilt from the log.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import DynamicSource, StatelessSourcePartition
+from bytewax.operators import StatefulBatchLogic
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+
+from pipelines.clickhouse_writer import ClickHouseWriter
+from pipelines.kafka_source import KafkaSource
+from pipelines.partition import Flush, PartitionLog
+from pipelines.position import LogPartition
+from pipelines.record import Record, decode
+
+FLUSH_SECONDS = 1.0
+FLUSH_ROWS = 100_000
+
+Flushed = Callable[[Sequence[Flush], dict[str, int], float], None]
+"""Called with what was written, the rows per table, and the seconds it took."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """What the steps of one worker's dataflow share."""
+
+    source: KafkaSource
+    logs: dict[LogPartition, PartitionLog]
+    writer: ClickHouseWriter
+    flushed: Flushed
+    is_stopping: bool = False
+
+
+class _Source(StatelessSourcePartition[list[Record]]):
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def next_batch(self) -> list[list[Record]]:
+        if self._worker.is_stopping:
+            raise StopIteration
+        return [self._worker.source.poll()]
+
+    def close(self) -> None:
+        self._worker.source.close()
+
+
+class _Records(DynamicSource[list[Record]]):
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Source:
+        del step_id, worker_index
+        assert worker_count == 1  # noqa: S101 - one process, one worker
+        return _Source(self._worker)
+
+
+@dataclass
+class MeterLogic(StatefulBatchLogic[list[Record], list[Flush], None]):
+    """Feeds the partitions in order, and says when to write."""
+
+    worker: Worker
+    flushed_at: float = field(default_factory=time.monotonic)
+
+    def on_batch(self, values: list[list[Record]]) -> tuple[list[list[Flush]], bool]:
+        """Feed polled records; emit what is to be written, one list per write."""
+        is_urgent = False
+        flushes: list[Flush] = []
+        for records in values:
+            by_partition: dict[LogPartition, list[Record]] = {}
+            for record in records:
+                by_partition.setdefault(record.at, []).append(record)
+            for at, of_partition in by_partition.items():
+                decoded = [decode(record) for record in of_partition]
+                is_urgent = is_urgent or any(item.tick is not None for item in decoded)
+                flushes += self.worker.logs[at].feed(decoded)
+        return self._emit(flushes, now=is_urgent or bool(flushes)), False
+
+    def on_eof(self) -> tuple[list[list[Flush]], bool]:
+        """Emit everything that is left."""
+        return self._emit([], now=True), True
+
+    def snapshot(self) -> None:
+        """Nothing to keep: the state is rebuilt from the log."""
+
+    def _emit(self, flushes: list[Flush], *, now: bool) -> list[list[Flush]]:
+        logs = self.worker.logs.values()
+        is_due = time.monotonic() - self.flushed_at >= FLUSH_SECONDS
+        if now or is_due or sum(log.pending_rows for log in logs) >= FLUSH_ROWS:
+            flushes = flushes + [log.take_flush() for log in logs if log.is_behind]
+            self.flushed_at = time.monotonic()
+        return [flushes] if flushes else []
+
+
+class _Sink(StatelessSinkPartition[tuple[str, list[Flush]]]):
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def write_batch(self, items: list[tuple[str, list[Flush]]]) -> None:
+        flushes = [flush for _, batch in items for flush in batch]
+        started = time.monotonic()
+        rows = self._worker.writer.write(flushes)
+        for flush in flushes:
+            self._worker.logs[flush.at].judge.archived_to(flush.next_offset)
+        self._worker.flushed(flushes, rows, time.monotonic() - started)
+
+
+class _Tables(DynamicSink[tuple[str, list[Flush]]]):
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Sink:
+        del step_id, worker_index, worker_count
+        return _Sink(self._worker)
+
+
+def build_dataflow(worker: Worker) -> Dataflow:
+    """Return the dataflow of one worker. Step ids are fixed for life."""
+    flow = Dataflow("usage")
+    records: Any = op.input("records", flow, _Records(worker))
+    keyed: Any = op.key_on("worker", records, lambda _: "worker")
+    flushes: Any = op.stateful_batch("meter", keyed, lambda _: MeterLogic(worker))
+    op.output("tables", flushes, _Tables(worker))
+    return flow

@@ -1,0 +1,129 @@
+"""Writes what the partitions of a worker have flushed into ClickHouse.
+
+The order makes a crash harmless: events, identities, copies, dead letters and rejections; then
+windows; then progress. Every insert is waited for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.partition import STORED_SCHEMA, Flush
+
+_MONTHS_PER_INSERT = 50
+"""ClickHouse refuses one insert into over 100 partitions (error 252)."""
+
+_EVENT_COLUMNS = [
+    "tenant", "type", "subject", "time", "source", "id", "data", "extensions", "time_stamped",
+    "ingested_at", "identity", "log", "partition", "offset", "index",
+]  # fmt: skip
+_IDENTITY_COLUMNS = ["identity", "log", "partition", "offset", "index", "body_hash"]
+
+
+@dataclass(slots=True)
+class ClickHouseWriter:
+    """Writes flushes; a flush is stored when `write` returns."""
+
+    client: Any
+
+    def write(self, flushes: Sequence[Flush]) -> dict[str, int]:
+        """Write flushes of one worker, one insert per table; return the rows per table."""
+        rows: dict[str, int] = {}
+        self._write_events(flushes, rows)
+        self._insert_rows(
+            "usage_duplicates", [_duplicate_row(f, d) for f in flushes for d in f.duplicates], rows
+        )
+        self._insert_rows(
+            "usage_dead_letters", [_letter_row(d) for f in flushes for d in f.dead_letters], rows
+        )
+        self._insert_rows(
+            "usage_rejections", [_rejection_row(f, r) for f in flushes for r in f.rejections], rows
+        )
+        self._insert("usage_windows", pa.concat_tables([f.windows for f in flushes]), rows)
+        self._insert_rows("usage_progress", [_progress_row(f) for f in flushes], rows)
+        return rows
+
+    def _write_events(self, flushes: Sequence[Flush], rows: dict[str, int]) -> None:
+        tables = [_with_place(table, f) for f in flushes for table in f.events]
+        if not tables:
+            return
+        events = pa.concat_tables(tables)
+        months = pc.floor_temporal(events.column("time"), unit="month")
+        distinct = pc.unique(months).sort()
+        stored = events.select(_EVENT_COLUMNS)
+        for first in range(0, len(distinct), _MONTHS_PER_INSERT):
+            chosen = distinct.slice(first, _MONTHS_PER_INSERT)
+            part = stored
+            if len(distinct) > _MONTHS_PER_INSERT:
+                part = stored.filter(pc.is_in(months, value_set=chosen))
+            self._insert("usage_events", part, rows)
+        self._insert("usage_identities", events.select(_IDENTITY_COLUMNS), rows)
+
+    def _insert(self, table: str, data: Any, rows: dict[str, int]) -> None:
+        if data.num_rows:
+            self.client.insert_arrow(table, data)
+            rows[table] = rows.get(table, 0) + data.num_rows
+
+    def _insert_rows(self, table: str, data: list[dict[str, Any]], rows: dict[str, int]) -> None:
+        if data:
+            self._insert(table, pa.Table.from_pylist(data), rows)
+
+
+def _with_place(table: Any, flush: Flush) -> Any:
+    assert table.schema.equals(STORED_SCHEMA)  # noqa: S101 - written by PartitionLog
+    for name, value in (("log", flush.at.log), ("partition", flush.at.partition)):
+        table = table.append_column(name, pa.repeat(pa.scalar(value, pa.uint16()), table.num_rows))
+    return table
+
+
+def _duplicate_row(flush: Flush, duplicate: Any) -> dict[str, Any]:
+    return {
+        "tenant": duplicate.tenant,
+        "source": duplicate.source,
+        "id": duplicate.id,
+        "log": flush.at.log,
+        "partition": flush.at.partition,
+        "offset": duplicate.offset,
+        "index": duplicate.index,
+        "first_offset": duplicate.first.offset,
+        "first_index": duplicate.first.index,
+    }
+
+
+def _letter_row(letter: Any) -> dict[str, Any]:
+    return {
+        "tenant": letter.tenant,
+        "log": letter.at.log,
+        "partition": letter.at.partition,
+        "offset": letter.offset,
+        "index": letter.index,
+        "kind": letter.kind,
+        "reason": letter.reason,
+        "body": letter.body,
+        "ingested_at": pa.scalar(letter.ingested_at_ms, pa.timestamp("ms", tz="UTC")).as_py(),
+    }
+
+
+def _rejection_row(flush: Flush, rejection: Any) -> dict[str, Any]:
+    return {
+        "tenant": rejection.meter.tenant,
+        "meter": rejection.meter.definition.key,
+        "meter_version": rejection.meter.version,
+        "log": flush.at.log,
+        "partition": flush.at.partition,
+        "offset": rejection.offset,
+        "index": rejection.index,
+        "reason": rejection.reason,
+    }
+
+
+def _progress_row(flush: Flush) -> dict[str, Any]:
+    return {
+        "log": flush.at.log,
+        "partition": flush.at.partition,
+        "next_offset": flush.next_offset,
+        "max_time": pa.scalar(flush.time_max_us, pa.timestamp("us", tz="UTC")).as_py(),
+    }

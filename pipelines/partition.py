@@ -1,0 +1,265 @@
+"""Keeps one partition in order: segments, verdicts, windows, and what a flush has to write.
+
+Feeding the same records again, from the start of a segment, gives the same rows again.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from pipelines.fold import ActiveMeter, Rejection, fold_all
+from pipelines.identity import body_hashes, identities
+from pipelines.position import LogPartition
+from pipelines.record import POSITIONED_SCHEMA, DeadLetter, Decoded, positioned
+from pipelines.segment import (
+    Segment,
+    SegmentProgress,
+    SlicePlan,
+    first_segment,
+    next_segment,
+    starts_segment,
+)
+from pipelines.verdict import Claims, Judge, Seen
+from pipelines.windows import WINDOW_ROW_SCHEMA, SegmentWindows
+
+
+class SegmentBook(Protocol):
+    """Where workers agree on segments."""
+
+    def agree(self, segment: Segment) -> Segment:
+        """Return the agreed segment: this one, or one stored before, with its definitions.
+
+        Raises SegmentMismatchError where the stored one starts elsewhere.
+        """
+
+    def meters(self, definitions: Sequence[int]) -> list[ActiveMeter]:
+        """Return meter definitions by id."""
+
+
+class SegmentMismatchError(RuntimeError):
+    """Another worker computed another segment from the same log: stop and raise an alarm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A copy of an event, with the position of the one that counts."""
+
+    tenant: str
+    source: str
+    id: str
+    offset: int
+    index: int
+    first: Seen
+
+
+@dataclass(slots=True)
+class Flush:
+    """What a partition has to write, all tables; everything below `next_offset` is then stored."""
+
+    at: LogPartition
+    next_offset: int
+    time_max_us: int
+    events: list[Any] = field(default_factory=list)
+    duplicates: list[Duplicate] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    windows: Any = field(default_factory=WINDOW_ROW_SCHEMA.empty_table)
+
+
+STORED_SCHEMA = pa.schema(
+    [
+        *POSITIONED_SCHEMA,
+        pa.field("identity", pa.binary(16)),
+        pa.field("body_hash", pa.binary(8)),
+    ]
+)
+"""New events as they are stored."""
+
+
+@dataclass(slots=True)
+class PartitionLog:
+    """The state of one partition in a worker: its current segment and what is not yet written."""
+
+    at: LogPartition
+    book: SegmentBook
+    judge: Judge
+    seed: int
+    plan: SlicePlan
+    segment: Segment | None
+    slice_starts: dict[int, tuple[int, int]]
+    next_offset: int
+    time_max_us: int = 0
+    _progress: SegmentProgress = field(default_factory=lambda: SegmentProgress(0))
+    _windows: SegmentWindows | None = None
+    _meters: list[ActiveMeter] = field(default_factory=list)
+    _pending: Flush = field(init=False)
+    _flushed: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._flushed = self.next_offset
+        self._pending = Flush(self.at, self.next_offset, self.time_max_us)
+        if self.segment is not None:
+            self._enter(self.segment)
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows that the next flush has to write, roughly."""
+        events = sum(int(table.num_rows) for table in self._pending.events)
+        return events + (self._windows.touched if self._windows is not None else 0)
+
+    @property
+    def is_behind(self) -> bool:
+        """True where records were read that no flush covers yet."""
+        return self.next_offset > self._flushed
+
+    def feed(self, decoded: Iterable[Decoded]) -> Iterator[Flush]:
+        """Take records in order; yield a flush for each segment that ends among them."""
+        run: list[Decoded] = []
+        for item in decoded:
+            if item.record.offset < self.next_offset:
+                continue
+            if self._starts_next(item):
+                self._count(run)
+                run = []
+                if self.segment is not None and self.is_behind:
+                    yield self.take_flush()
+                self._roll(item)
+            self._progress.add(item.record.append_ms, len(item.record.value), item.event_count)
+            self.next_offset = item.record.offset + 1
+            run.append(item)
+        self._count(run)
+
+    def take_flush(self) -> Flush:
+        """Return what is to be written, and start anew."""
+        flush = self._pending
+        flush.next_offset = self.next_offset
+        flush.time_max_us = self.time_max_us
+        if self._windows is not None:
+            flush.windows = self._windows.take_rows(self.next_offset - 1)
+        self._pending = Flush(self.at, self.next_offset, self.time_max_us)
+        self._flushed = self.next_offset
+        return flush
+
+    def _starts_next(self, item: Decoded) -> bool:
+        if self.segment is None:
+            return True
+        if item.record.offset == self.segment.start_offset:
+            return False
+        forced = item.tick is not None and item.tick.start
+        return starts_segment(self.segment, self._progress, item.record.append_ms, forced=forced)
+
+    def _roll(self, item: Decoded) -> None:
+        offset, append_ms = item.record.offset, item.record.append_ms
+        if self.segment is None:
+            computed = first_segment(self.at, offset, append_ms)
+            self.slice_starts = {0: (offset, append_ms)}
+        else:
+            computed = next_segment(
+                self.segment, self._progress, offset, append_ms, self.plan, self.slice_starts
+            )
+        self._enter(self.book.agree(computed))
+
+    def _enter(self, segment: Segment) -> None:
+        if self.segment is not None and segment.horizon_slice > self.segment.horizon_slice:
+            self.judge.memory.drop_before(segment)
+        self.segment = segment
+        self.slice_starts = {
+            number: start
+            for number, start in self.slice_starts.items()
+            if number >= segment.horizon_slice
+        }
+        self._progress = SegmentProgress(segment.started_at_ms)
+        self._windows = SegmentWindows(segment)
+        self._meters = self.book.meters(segment.definitions)
+
+    def _count(self, run: list[Decoded]) -> None:
+        """Judge and fold a run of records of the current segment."""
+        self._pending.dead_letters += [d.dead_letter for d in run if d.dead_letter is not None]
+        events = positioned(run)
+        if not events.num_rows:
+            return
+        assert self.segment is not None  # noqa: S101 - a run lies in a segment
+        assert self._windows is not None  # noqa: S101
+        claims = self._claims(events)
+        times_us = events.column("time").cast(pa.int64()).to_numpy()
+        verdicts = self.judge.judge(
+            self.segment, self.slice_starts, self.next_offset, claims, times_us // 1000
+        )
+        stored = events.append_column(
+            STORED_SCHEMA.field("identity"), pa.array(claims.identities, pa.binary(16))
+        ).append_column(
+            STORED_SCHEMA.field("body_hash"), pa.array(claims.body_hashes, pa.binary(8))
+        )
+        if verdicts.repeats:
+            self._set_aside(events, claims, verdicts.repeats)
+            stored = stored.take(pa.array(np.flatnonzero(verdicts.is_new)))
+            times_us = times_us[verdicts.is_new]
+        if not stored.num_rows:
+            return
+        folds = fold_all(stored, self._meters)
+        self._windows.add(folds)
+        for fold in folds:
+            self._pending.rejections += fold.rejections
+        self._pending.events.append(stored)
+        self.time_max_us = max(self.time_max_us, int(times_us.max()))
+
+    def _claims(self, events: Any) -> Claims:
+        return Claims(
+            identities(
+                events.column("tenant").to_pylist(),
+                events.column("source").to_pylist(),
+                events.column("id").to_pylist(),
+                self.seed,
+            ),
+            body_hashes(events),
+            events.column("offset").to_pylist(),
+            events.column("index").to_pylist(),
+        )
+
+    def _set_aside(self, events: Any, claims: Claims, repeats: Any) -> None:
+        """Keep copies by position; a copy with another body is a conflict, kept with its bytes."""
+        rows = sorted(repeats)
+        for row, event in zip(rows, events.take(pa.array(rows)).to_pylist(), strict=True):
+            first: Seen = repeats[row]
+            if claims.body_hashes[row] == first.body_hash:
+                duplicate = Duplicate(
+                    event["tenant"],
+                    event["source"],
+                    event["id"],
+                    event["offset"],
+                    event["index"],
+                    first,
+                )
+                self._pending.duplicates.append(duplicate)
+            else:
+                self._pending.dead_letters.append(_conflict(self.at, event, first))
+
+
+def _conflict(at: LogPartition, event: dict[str, Any], first: Seen) -> DeadLetter:
+    body = {
+        "specversion": "1.0",
+        "id": event["id"],
+        "source": event["source"],
+        "type": event["type"],
+        "subject": event["subject"],
+        "time": event["time"],
+    }
+    if event["data"]:
+        body["data"] = msgspec.Raw(event["data"])
+    if event["extensions"]:
+        body |= msgspec.json.decode(event["extensions"], type=dict[str, msgspec.Raw])
+    return DeadLetter(
+        tenant=event["tenant"],
+        at=at,
+        offset=event["offset"],
+        index=event["index"],
+        kind="conflict",
+        reason=f"the same source and id with another body is at {at}, offset {first.offset}, "
+        f"index {first.index}; that one counts",
+        body=msgspec.json.encode(body),
+        ingested_at_ms=int(event["ingested_at"].timestamp() * 1000),
+    )

@@ -1,0 +1,50 @@
+"""Where in the log an event stands: (log, partition, offset, index in the record).
+
+Every row downstream is keyed by a position, so that replaying the log writes the same rows again.
+"""
+
+from dataclasses import dataclass
+
+OFFSET_BITS = 48
+INDEX_BITS = 24
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LogPartition:
+    """One partition of one incarnation of the topic."""
+
+    log: int
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.log}/{self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One incarnation of the topic."""
+
+    log: int
+    topic: str
+    topic_id: str
+    partitions: int
+
+
+def version_of(generation: int, last_offset: int) -> bytes:
+    """Return the version of a window row, 16 bytes, little-endian as ClickHouse reads UInt128.
+
+    A row holds its segment's value up to and including `last_offset`; a later rebuild
+    `generation` outranks every offset.
+    """
+    return ((generation << 96) | (last_offset << 32)).to_bytes(16, "little")
+
+
+def position_bytes(offset: int, index: int) -> bytes:
+    """Return a position inside a partition as 9 bytes that sort as positions do."""
+    return ((offset << INDEX_BITS) | index).to_bytes((OFFSET_BITS + INDEX_BITS) // 8, "big")
+
+
+def position_from_bytes(data: bytes) -> tuple[int, int]:
+    """Return (offset, index) of `position_bytes`."""
+    number = int.from_bytes(data, "big")
+    return number >> INDEX_BITS, number & ((1 << INDEX_BITS) - 1)

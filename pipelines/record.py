@@ -1,0 +1,132 @@
+"""Turns records of the log into events with positions, ticks, and dead letters.
+
+Nothing here knows Kafka: a record is its coordinates, its headers and its bytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ingest.event import EPOCH, Event, Reception, parse_event, to_batch
+from ingest.topic import (
+    ARROW_CONTENT_TYPE,
+    CLOUDEVENT_CONTENT_TYPE,
+    EVENT_SCHEMA,
+    TICK_CONTENT_TYPE,
+    Tick,
+    decode_record,
+)
+from pipelines.position import LogPartition
+
+POSITIONED_SCHEMA = pa.schema(
+    [
+        *EVENT_SCHEMA,
+        pa.field("ingested_at", pa.timestamp("ms", tz="UTC"), nullable=False),
+        pa.field("offset", pa.uint64(), nullable=False),
+        pa.field("index", pa.uint32(), nullable=False),
+    ]
+)
+"""Events with their position in a partition and the broker's append time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as the broker gave it."""
+
+    at: LogPartition
+    offset: int
+    append_ms: int
+    content_type: bytes
+    tenant: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Bytes that could not be taken, with where they stand and why."""
+
+    tenant: str
+    at: LogPartition
+    offset: int
+    index: int
+    kind: str
+    reason: str
+    body: bytes
+    ingested_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a record holds: exactly one of a batch, a tick or a dead letter."""
+
+    record: Record
+    batch: Any = None
+    tick: Tick | None = None
+    dead_letter: DeadLetter | None = None
+
+    @property
+    def event_count(self) -> int:
+        """Events in the record, copies included."""
+        return 0 if self.batch is None else int(self.batch.num_rows)
+
+
+def decode(record: Record) -> Decoded:
+    """Read a record; whatever is wrong with it becomes a dead letter."""
+    try:
+        if record.content_type == ARROW_CONTENT_TYPE:
+            return Decoded(record, batch=decode_record(record.value))
+        if record.content_type == TICK_CONTENT_TYPE:
+            return Decoded(record, tick=Tick.from_value(record.value))
+        if record.content_type == CLOUDEVENT_CONTENT_TYPE:
+            return Decoded(record, batch=_cloudevent(record))
+        reason = f"unknown content type {record.content_type!r}"
+    except ValueError as error:
+        reason = str(error)
+    letter = DeadLetter(
+        tenant=record.tenant,
+        at=record.at,
+        offset=record.offset,
+        index=0,
+        kind="malformed",
+        reason=reason,
+        body=record.value,
+        ingested_at_ms=record.append_ms,
+    )
+    return Decoded(record, dead_letter=letter)
+
+
+def _cloudevent(record: Record) -> Any:
+    """Judge one structured JSON CloudEvent by the record alone; its tenant counts as trusted.
+
+    Whether a tenant is open for history is a setting that may change; a verdict must not.
+    """
+    if not record.tenant:
+        raise ValueError("a CloudEvent record needs its tenant in the header tollbook-tenant")
+    received_at = EPOCH + timedelta(milliseconds=record.append_ms)
+    event = parse_event(record.value, Reception(received_at, open_for_history=True))
+    if not isinstance(event, Event):
+        raise ValueError("; ".join(f"{fault.field}: {fault.reason}" for fault in event))
+    return to_batch(record.tenant, [event])
+
+
+def positioned(decoded: Sequence[Decoded]) -> Any:
+    """Return one Arrow table of `POSITIONED_SCHEMA` with the events of records, in order."""
+    with_events = [d for d in decoded if d.batch is not None and d.batch.num_rows]
+    if not with_events:
+        return POSITIONED_SCHEMA.empty_table()
+    events = pa.Table.from_batches([d.batch for d in with_events], schema=EVENT_SCHEMA)
+    counts = np.array([d.batch.num_rows for d in with_events])
+    offsets = np.repeat(np.array([d.record.offset for d in with_events], np.uint64), counts)
+    times = np.repeat(np.array([d.record.append_ms for d in with_events], np.int64), counts)
+    indexes = np.concatenate([np.arange(n, dtype=np.uint32) for n in counts])
+    columns = [
+        *events.columns,
+        pa.array(times).cast(pa.timestamp("ms", tz="UTC")),
+        pa.array(offsets),
+        pa.array(indexes),
+    ]
+    return pa.table(columns, schema=POSITIONED_SCHEMA)

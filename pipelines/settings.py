@@ -1,0 +1,21 @@
+"""Settings of a worker, from TOLLBOOK_* in its environment."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipelines.segment import SLICE_EVENTS, SLICES_MAX
+
+
+class WorkerSettings(BaseSettings):
+    """Where the servers are, and how far verdicts look back."""
+
+    model_config = SettingsConfigDict(env_prefix="TOLLBOOK_", hide_input_in_errors=True)
+
+    kafka_bootstrap: str
+    postgres_dsn: str
+    clickhouse_url: str
+    redis_url: str
+    slice_events: int = Field(default=SLICE_EVENTS, ge=1)
+    """Events of a partition per slice of the memory of identities."""
+    slices_max: int = Field(default=SLICES_MAX, ge=1, le=16)
+    """Slices that verdicts look back over; all workers of a deployment must agree."""
