@@ -1,0 +1,64 @@
+"""Become a part of the stack: `launch.py PARENT SIGNAL USER COMMAND...`.
+
+Asks the kernel to send SIGNAL when the supervisor, PARENT, dies, and gives up root where a server
+refuses to run as root (USER `nobody`). Then the command takes this process's place, pid included.
+Only the standard library, no imports of ours: this runs before every part.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_CLONE_NEWUSER = 0x10000000
+_NOBODY = 65534
+
+
+def leave_root() -> bool:
+    """Leave root: by a user namespace in which root's files belong to nobody, and so do we.
+
+    Nothing has to be chowned and no folder above opened for others. Returns False where the
+    kernel allows no such namespace.
+    """
+    user, group = os.geteuid(), os.getegid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWUSER) != 0:
+        return False
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{_NOBODY} {user} 1")
+    Path("/proc/self/gid_map").write_text(f"{_NOBODY} {group} 1")
+    return True
+
+
+def become_nobody(home: str) -> None:
+    """Leave root the plain way: the files in `home` become nobody's, and so does this process."""
+    for folder, _, names in os.walk(home):
+        os.chown(folder, _NOBODY, _NOBODY)
+        for name in names:
+            os.lchown(Path(folder, name), _NOBODY, _NOBODY)
+    os.setgroups([])
+    os.setgid(_NOBODY)
+    os.setuid(_NOBODY)
+    if not os.access(home, os.R_OK | os.X_OK):
+        sys.exit(
+            f"user nobody cannot reach {home}: give --data-dir a folder below one that everybody "
+            "may enter, such as /var/tmp, or run this as an ordinary user"
+        )
+
+
+def main(arguments: list[str]) -> None:
+    """Set the process up, then run the command in its place."""
+    parent, number, user, *command = arguments
+    if user == "nobody" and os.geteuid() == 0 and not leave_root():
+        become_nobody(os.environ["TOLLBOOK_PART_HOME"])
+    # After the change of user, which would clear it.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number))
+    if os.getppid() != int(parent):
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.execvp(command[0], command)  # noqa: S606 - no shell is the point
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

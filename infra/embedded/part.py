@@ -1,0 +1,31 @@
+"""What a part of the stack is: how it is prepared, started, asked if it is ready, and ended."""
+
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+Run = Callable[[Sequence[str], Mapping[str, str]], Awaitable[None]]
+"""Runs a command to its end under the part's name and log; raises StackError where it fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of the stack, and all that the supervisor has to know of it."""
+
+    name: str
+    command: tuple[str, ...]
+    address: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    home: str = ""
+    """The part's own folder, where it has one."""
+    after: tuple[str, ...] = ()
+    """Parts that have to be ready before this one is started for the first time."""
+    prepare: Callable[[Run], Awaitable[None]] | None = None
+    """Makes the part's folder ready before its first start; may be called on a ready one."""
+    is_ready: Callable[[], Awaitable[bool]] | None = None
+    """Asks the part whether it answers; without it, a part that stays up for a second is ready."""
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_seconds: float = 10
+    refuses_root: bool = False
+    runs_once: bool = False
+    """A task: ready when it has ended well."""

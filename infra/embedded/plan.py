@@ -1,0 +1,140 @@
+"""The parts of a stack, what each is started with, and what each waits for."""
+
+import functools
+import importlib.util
+import sys
+from pathlib import Path
+
+from infra.embedded import probes
+from infra.embedded.config import HOST, TENANT, StackConfig
+from infra.embedded.kafka_server import kafka_part
+from infra.embedded.part import Part
+from infra.embedded.postgres_server import postgres_part
+from infra.embedded.redis_server import redis_part
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def plan_parts(config: StackConfig) -> tuple[list[Part], list[str]]:
+    """Return the parts to start, and the names of those whose program does not exist yet."""
+    wanted = {
+        "infra.embedded.gateway.__main__": [_clickhouse(config)],
+        "ingest.__main__": [_ingest(config)],
+        "pipelines.__main__": [_worker(config, index) for index in range(config.workers)],
+        "tollbook.api": [_api(config)],
+    }
+    present = {module: _exists(module) for module in wanted}
+    with_clickhouse = present["infra.embedded.gateway.__main__"]
+    present["pipelines.__main__"] &= with_clickhouse
+    servers = [kafka_part(config), redis_part(config), postgres_part(config)]
+    parts = [*servers, _provision(config, with_clickhouse=with_clickhouse)]
+    missing = []
+    for module, found in wanted.items():
+        if present[module]:
+            parts += found
+        else:
+            missing += [part.name for part in found]
+    return parts, missing
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _python(*arguments: str) -> tuple[str, ...]:
+    # -P: a part's own folder must not be searched for modules.
+    return (sys.executable, "-P", *arguments)
+
+
+def _addresses(config: StackConfig) -> dict[str, str]:
+    return {
+        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONUNBUFFERED": "1",
+        "TOLLBOOK_KAFKA_BOOTSTRAP": config.kafka_bootstrap,
+        "TOLLBOOK_POSTGRES_DSN": config.postgres_dsn,
+        "TOLLBOOK_CLICKHOUSE_URL": config.clickhouse_url,
+        "TOLLBOOK_REDIS_URL": config.redis_url,
+    }
+
+
+def _clickhouse(config: StackConfig) -> Part:
+    port = config.ports["clickhouse"]
+    home = config.data_dir / "clickhouse"
+    where = ("--data-dir", str(home), "--port", str(port))
+    return Part(
+        name="clickhouse",
+        command=_python("-m", "infra.embedded.gateway", *where),
+        address=f"{HOST}:{port}",
+        environment={
+            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONUNBUFFERED": "1",
+            "TOLLBOOK_CLICKHOUSE_PASSWORD": config.secrets.clickhouse_password,
+        },
+        home=str(home),
+        is_ready=functools.partial(probes.http_is_ready, port, "/ping"),
+    )
+
+
+def _provision(config: StackConfig, *, with_clickhouse: bool) -> Part:
+    environment = _addresses(config) | {
+        "TOLLBOOK_TENANT": TENANT,
+        "TOLLBOOK_API_KEY": config.secrets.api_key,
+        "TOLLBOOK_PARTITIONS": str(config.partitions),
+    }
+    servers: tuple[str, ...] = ("kafka", "redis", "postgres")
+    if with_clickhouse:
+        servers = (*servers, "clickhouse")
+    else:
+        environment["TOLLBOOK_CLICKHOUSE_URL"] = ""
+    return Part(
+        name="provision",
+        command=_python("-m", "infra.provision"),
+        environment=environment,
+        after=servers,
+        runs_once=True,
+    )
+
+
+def _ingest(config: StackConfig) -> Part:
+    port = config.ports["ingest"]
+    return Part(
+        name="ingest",
+        command=_python("-m", "ingest"),
+        address=f"{HOST}:{port}",
+        environment=_addresses(config)
+        | {
+            "TOLLBOOK_INGEST_HOST": HOST,
+            "TOLLBOOK_INGEST_PORT": str(port),
+            "TOLLBOOK_INGEST_WORKERS": str(config.ingest_processes),
+        },
+        after=("provision",),
+        is_ready=functools.partial(probes.http_is_ready, port, "/readyz"),
+        stop_seconds=20,
+    )
+
+
+def _worker(config: StackConfig, index: int) -> Part:
+    which = ("--worker", str(index), "--workers", str(config.workers))
+    return Part(
+        name=f"worker-{index}",
+        command=_python("-m", "pipelines", *which),
+        environment=_addresses(config),
+        after=("provision",),
+        stop_seconds=20,
+    )
+
+
+def _api(config: StackConfig) -> Part:
+    port = config.ports["api"]
+    return Part(
+        name="api",
+        command=_python("-m", "tollbook.api"),
+        address=f"{HOST}:{port}",
+        environment=_addresses(config)
+        | {"TOLLBOOK_API_HOST": HOST, "TOLLBOOK_API_PORT": str(port)},
+        after=("provision",),
+        is_ready=functools.partial(probes.http_is_ready, port, "/healthz"),
+    )

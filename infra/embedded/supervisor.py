@@ -1,0 +1,292 @@
+"""Starts the parts, keeps them running, and ends exactly what it started.
+
+A part that dies is named and started again, after a pause that doubles with each failure in a row.
+A part that cannot be started at all ends the stack with what its log says.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from infra.embedded import logs
+from infra.embedded.board import Board
+from infra.embedded.cleaning import STACK_VARIABLE, mark_of
+from infra.embedded.config import StackConfig
+from infra.embedded.errors import StackError
+from infra.embedded.part import Part
+from infra.embedded.process import end, key_of, marked_processes, send
+
+_LAUNCHER = Path(__file__).with_name("launch.py")
+_POLL_SECONDS = 0.05
+_START_SECONDS_MAX = 120.0
+_TRIES_AT_START = 3
+_PAUSE_SECONDS_MIN = 0.2
+_PAUSE_SECONDS_MAX = 10.0
+_SETTLED_SECONDS = 10.0
+_ROTATE_SECONDS = 5.0
+
+
+def pause_seconds(failures: int) -> float:
+    """Return how long to wait after the n-th failure in a row."""
+    return float(min(_PAUSE_SECONDS_MAX, _PAUSE_SECONDS_MIN * 2 ** (failures - 1)))
+
+
+class Supervisor:
+    """Runs one stack until told to stop."""
+
+    def __init__(self, config: StackConfig, parts: Sequence[Part], board: Board) -> None:
+        self._config = config
+        self._parts = parts
+        self._board = board
+        self._ready = {part.name: asyncio.Event() for part in parts}
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._stop = asyncio.Event()
+        for part in parts:
+            board.add(part.name, part.address)
+            if part.home:
+                Path(part.home).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    async def run(self) -> int:
+        """Bring the stack up, keep it up, take it down; return the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._stop.set)
+        keepers = [asyncio.create_task(self._keep(part)) for part in self._parts]
+        others = [asyncio.create_task(work()) for work in (self._announce, self._turn_logs)]
+        stopping = asyncio.create_task(self._stop.wait())
+        failure: BaseException | None = None
+        while not stopping.done():
+            done, _ = await asyncio.wait(
+                [*keepers, *others, stopping], return_when=asyncio.FIRST_COMPLETED
+            )
+            failure = next((t.exception() for t in done - {stopping} if t.exception()), None)
+            if failure is not None:
+                break
+            keepers = [task for task in keepers if task not in done]
+            others = [task for task in others if task not in done]
+        for task in (*keepers, *others, stopping):
+            task.cancel()
+        await asyncio.gather(*keepers, *others, stopping, return_exceptions=True)
+        return await self._take_down(failure)
+
+    async def _announce(self) -> None:
+        """Declare the stack ready when every part is."""
+        try:
+            async with asyncio.timeout(_START_SECONDS_MAX):
+                await asyncio.gather(*(event.wait() for event in self._ready.values()))
+        except TimeoutError:
+            late = [name for name, event in self._ready.items() if not event.is_set()]
+            raise StackError(
+                f"not ready after {_START_SECONDS_MAX:.0f} s: {', '.join(late)}",
+                f"Their logs may tell why: {self._config.data_dir / 'logs'}",
+            ) from None
+        self._board.enter("ready")
+        self._board.tell(f"all ready after {self._elapsed():.1f} s")
+
+    async def _keep(self, part: Part) -> None:
+        """Start a part when its time has come, and again whenever it dies."""
+        for name in part.after:
+            await self._ready[name].wait()
+        await self._prepare(part)
+        failures = 0
+        while True:
+            log_start = _size(self._log(part))
+            process = await self._spawn(part)
+            started = time.monotonic()
+            came_up = await self._wait_ready(part, process)
+            code = await process.wait()
+            if part.runs_once and code == 0:
+                self._board.change(part.name, "done")
+                self._ready[part.name].set()
+                return
+            lasted = time.monotonic() - started
+            failures = 1 if came_up and lasted > _SETTLED_SECONDS else failures + 1
+            self._record_death(part, code, lasted)
+            if not self._ready[part.name].is_set():
+                self._give_up_if_hopeless(part, failures, log_start)
+            pause = pause_seconds(failures)
+            self._board.tell(
+                f"{part.name} {_ending(code)} after {lasted:.1f} s; next start in {pause:.1f} s"
+            )
+            await self._end_stragglers(part)
+            await asyncio.sleep(pause)
+            self._board.state.parts[part.name].restarts += 1
+
+    async def _prepare(self, part: Part) -> None:
+        if part.prepare is not None:
+            self._board.change(part.name, "preparing")
+
+            async def run(command: Sequence[str], environment: Mapping[str, str]) -> None:
+                await self._run_once(part, command, environment)
+
+            await part.prepare(run)
+
+    async def _run_once(
+        self, part: Part, command: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
+        log_start = _size(self._log(part))
+        process = await self._launch(part, command, environment)
+        self._processes[part.name] = process
+        if await process.wait() != 0:
+            self._fail(part, logs.tail(self._log(part), log_start))
+
+    async def _spawn(self, part: Part) -> asyncio.subprocess.Process:
+        process = await self._launch(part, part.command, part.environment)
+        self._processes[part.name] = process
+        self._board.change(part.name, "starting", key_of(process.pid))
+        return process
+
+    async def _launch(
+        self, part: Part, command: Sequence[str], environment: Mapping[str, str]
+    ) -> asyncio.subprocess.Process:
+        user = "nobody" if part.refuses_root else "-"
+        launcher = (sys.executable, "-I", "-S", str(_LAUNCHER))
+        terms = (str(os.getpid()), str(int(part.stop_signal)), user)
+        own = {
+            STACK_VARIABLE: str(self._config.data_dir),
+            "TOLLBOOK_PART": part.name,
+            "TOLLBOOK_PART_HOME": part.home,
+        }
+        with self._open_log(part) as log:
+            return await asyncio.create_subprocess_exec(
+                *launcher,
+                *terms,
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=asyncio.subprocess.STDOUT,
+                cwd=part.home or self._config.data_dir,
+                env={**os.environ, "TZ": "UTC", **environment, **own},
+                start_new_session=True,
+            )
+
+    async def _wait_ready(self, part: Part, process: asyncio.subprocess.Process) -> bool:
+        """Wait until a part answers or ends; tell whether it answered."""
+        if part.runs_once:
+            return False
+        asked = time.monotonic()
+        while process.returncode is None:
+            if part.is_ready is None:
+                answers = time.monotonic() - asked > 1
+            else:
+                answers = await part.is_ready()
+            if answers and process.returncode is None:
+                self._board.change(part.name, "ready")
+                self._ready[part.name].set()
+                return True
+            await asyncio.sleep(_POLL_SECONDS)
+        return False
+
+    def _record_death(self, part: Part, code: int, lasted: float) -> None:
+        state = self._board.state.parts[part.name]
+        state.last_end = f"{_ending(code)} after {lasted:.1f} s"
+        self._board.change(part.name, "down")
+
+    def _give_up_if_hopeless(self, part: Part, failures: int, log_start: int) -> None:
+        text = logs.tail(self._log(part), log_start)
+        if failures >= _TRIES_AT_START or part.runs_once or logs.is_hopeless(text):
+            self._fail(part, text)
+
+    def _fail(self, part: Part, text: str) -> None:
+        self._board.change(part.name, "failed")
+        problem, remedy = logs.explain(text, self._log(part), self._config.data_dir)
+        raise StackError(f"{part.name} does not start: {problem}", remedy)
+
+    async def _take_down(self, failure: BaseException | None) -> int:
+        """End the parts, those that others lean on last; return the exit status."""
+        self._board.enter("stopping")
+        if failure is None:
+            self._board.tell("stopping")
+        for level in reversed(_levels(self._parts)):
+            await asyncio.gather(*(self._end_part(part) for part in level))
+        left = marked_processes(mark_of(self._config.data_dir))
+        if left:
+            await asyncio.to_thread(end, left, 2)
+        if failure is None:
+            self._board.enter("stopped")
+            self._board.tell("stopped")
+            return 0
+        if isinstance(failure, StackError):
+            self._board.state.problem = failure.problem
+            self._board.state.remedy = failure.remedy
+        else:
+            self._board.state.problem = f"the supervisor failed: {failure!r}"
+            self._board.state.remedy = "Its log tells where: logs/supervisor.log"
+        self._board.enter("failed")
+        self._board.tell(f"{self._board.state.problem}. {self._board.state.remedy}")
+        if not isinstance(failure, StackError):
+            raise failure
+        return 1
+
+    async def _end_part(self, part: Part) -> None:
+        process = self._processes.get(part.name)
+        if process is None or process.returncode is not None:
+            return
+        key = key_of(process.pid)
+        send(key, part.stop_signal)
+        try:
+            async with asyncio.timeout(part.stop_seconds):
+                await process.wait()
+        except TimeoutError:
+            self._board.tell(f"{part.name} did not stop in {part.stop_seconds:.0f} s: killed")
+            send(key, signal.SIGKILL, group=True)
+            await process.wait()
+        # A JVM that was asked to end says so by 128 + 15.
+        if process.returncode not in {0, 128 + part.stop_signal} and not part.runs_once:
+            self._board.state.parts[part.name].last_end = _ending(process.returncode)
+        if self._board.state.parts[part.name].state != "failed":
+            self._board.change(part.name, "stopped")
+
+    async def _end_stragglers(self, part: Part) -> None:
+        """End what a dead part has left behind, before its successor starts."""
+        mine = set(marked_processes(f"TOLLBOOK_PART={part.name}"))
+        left = [key for key in marked_processes(mark_of(self._config.data_dir)) if key in mine]
+        if left:
+            await asyncio.to_thread(end, left, 1)
+
+    async def _turn_logs(self) -> None:
+        while True:
+            await asyncio.sleep(_ROTATE_SECONDS)
+            for part in self._parts:
+                with contextlib.suppress(OSError):
+                    logs.rotate(self._log(part))
+
+    def _log(self, part: Part) -> Path:
+        return logs.log_path(self._config.data_dir, part.name)
+
+    def _open_log(self, part: Part) -> IO[bytes]:
+        return logs.open_log(self._log(part))
+
+    def _elapsed(self) -> float:
+        return time.time() - self._board.state.started_at
+
+
+def _levels(parts: Sequence[Part]) -> list[list[Part]]:
+    """Return the parts in the order of their starts, those that start together side by side."""
+    levels: list[list[Part]] = []
+    placed: set[str] = set()
+    left = list(parts)
+    while left:
+        level = [part for part in left if placed.issuperset(part.after)]
+        if not level:
+            raise ValueError("parts wait for each other")
+        levels.append(level)
+        placed |= {part.name for part in level}
+        left = [part for part in left if part not in level]
+    return levels
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with status {code}"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -1,0 +1,1 @@
+"""Makes running servers ready for Tollbook: tables, the topic, the first tenant. Run it at will."""

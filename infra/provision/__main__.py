@@ -1,0 +1,79 @@
+"""`python -m infra.provision`: servers' addresses in TOLLBOOK_*; says what it did, line by line."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+from confluent_kafka import KafkaException
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from infra.provision.kafka_topic import TopicError, connect, create_topic, find_topic, verify_topic
+from infra.provision.migrations import MigrationError, read_migrations
+from infra.provision.postgres_schema import create_database, migrate_postgres
+from infra.provision.postgres_tenant import ensure_tenant, known_log, open_first_log
+from ingest.topic import TOPIC
+
+
+class Settings(BaseSettings):
+    """Where the servers are; read from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="TOLLBOOK_")
+
+    postgres_dsn: str
+    clickhouse_url: str = ""
+    kafka_bootstrap: str
+    partitions: int = 4
+    tenant: str = "default"
+    api_key: str
+
+
+def _prepare_postgres(settings: Settings) -> None:
+    create_database(settings.postgres_dsn)
+    for name in migrate_postgres(settings.postgres_dsn, read_migrations("postgres")):
+        print(f"postgres: applied {name}")
+
+
+def _prepare_clickhouse(settings: Settings) -> None:
+    if not settings.clickhouse_url:
+        print("clickhouse: no address given, no tables made")
+        return
+    from infra.provision.clickhouse_schema import (  # noqa: PLC0415 - a second driver, in parallel
+        migrate_clickhouse,
+    )
+
+    for name in migrate_clickhouse(settings.clickhouse_url, read_migrations("clickhouse")):
+        print(f"clickhouse: applied {name}")
+
+
+def _prepare_topic(settings: Settings) -> None:
+    admin = connect(settings.kafka_bootstrap)
+    topic = find_topic(admin)
+    if topic is None:
+        known = known_log(settings.postgres_dsn, TOPIC)
+        if known is not None:
+            raise TopicError(
+                f"topic {TOPIC} is gone, and with it events that log {known[0]} counted on: "
+                "restore Kafka's data"
+            )
+        topic = create_topic(admin, settings.partitions)
+        print(f"kafka: made topic {TOPIC} with {topic.partitions} partitions")
+    verify_topic(admin)
+    open_first_log(settings.postgres_dsn, TOPIC, topic)
+
+
+def main() -> None:
+    """Prepare everything; the exit status is 1, after one line, where that cannot be."""
+    settings = Settings()  # type: ignore[call-arg] # the environment fills it
+    try:
+        with ThreadPoolExecutor() as pool:
+            clickhouse = pool.submit(_prepare_clickhouse, settings)
+            _prepare_postgres(settings)
+            _prepare_topic(settings)
+            ensure_tenant(settings.postgres_dsn, settings.tenant, settings.api_key)
+            clickhouse.result()
+    except (MigrationError, TopicError, KafkaException, psycopg.Error) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The numbered SQL files, and the rule that one which was applied never changes."""
+
+import hashlib
+import importlib.resources
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+class MigrationError(Exception):
+    """The database and the files tell different histories."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered file."""
+
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def statements(self) -> list[str]:
+        """Return the statements; each ends with a semicolon at the end of a line."""
+        parts = (self.text.rstrip() + "\n").split(";\n")
+        return [part.strip() for part in parts if _has_code(part)]
+
+
+def read_migrations(database: str) -> list[Migration]:
+    """Return the migrations in `sql/<database>`, in their order."""
+    folder = importlib.resources.files("sql") / database
+    files = [entry for entry in folder.iterdir() if entry.name.endswith(".sql")]
+    found = [Migration(entry.name, entry.read_text(encoding="utf-8")) for entry in files]
+    return sorted(found, key=lambda migration: migration.name)
+
+
+def pending(migrations: Iterable[Migration], applied: Mapping[str, str]) -> list[Migration]:
+    """Return the migrations to apply, given the checksum of each one applied, by name.
+
+    Raises:
+        MigrationError: an applied file has changed, or one is to be slipped in before the last.
+    """
+    last = max(applied, default="")
+    todo = []
+    for migration in migrations:
+        checksum = applied.get(migration.name)
+        if checksum is None:
+            if migration.name < last:
+                raise MigrationError(
+                    f"{migration.name} has a number below {last}, which is applied: number it anew"
+                )
+            todo.append(migration)
+        elif checksum != migration.checksum:
+            raise MigrationError(
+                f"{migration.name} has changed since it was applied: undo the change and put it "
+                "into a new file"
+            )
+    return todo
+
+
+def _has_code(text: str) -> bool:
+    lines = (line.strip() for line in text.splitlines())
+    return any(line and not line.startswith("--") for line in lines)

@@ -1,0 +1,38 @@
+"""The command `tollbook`: each module of commands registers its own; nothing is decided here."""
+
+import sys
+
+import click
+import typer
+
+from infra.embedded.errors import StackError
+from tollbook import stack_commands
+
+_MODULES = [stack_commands]
+
+
+def build() -> typer.Typer:
+    """Return the command line with all its commands."""
+    app = typer.Typer(
+        name="tollbook",
+        help="Usage metering and billing: exact quantities, versioned prices, balanced books.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+    for module in _MODULES:
+        module.register(app)
+    return app
+
+
+def main() -> None:
+    """Run one command; an expected error is one line and status 1, without a traceback."""
+    try:
+        build()(prog_name="tollbook")
+    except StackError as error:
+        click.secho(f"tollbook: {error}", fg="red", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
