@@ -6,14 +6,13 @@ sending it takes only before which close a flight was first reported, which deci
 """
 
 from dataclasses import dataclass
-from datetime import date
 from decimal import Decimal
 from typing import NamedTuple
 
 import duckdb
 
-from tollbook.demo.flights import YEAR
-from tollbook.demo.rating import Version, version_on
+from tollbook.demo.flights import YEAR, ZONE, month_start
+from tollbook.demo.rating import Charge, Version, version_on
 
 _USES = """
 CREATE VIEW uses AS
@@ -47,13 +46,13 @@ class Use(NamedTuple):
 
 
 class LineKey(NamedTuple):
-    """A line's identity: whose, for what, for which month, found at which close, of which kind."""
+    """A line's identity: for what, for which month, and on the invoice of which month."""
 
     airline: str
     charge: str
     origin: str
     month: int
-    close: int
+    bill_month: int
     kind: str
 
 
@@ -88,24 +87,45 @@ def quantities(tables: duckdb.DuckDBPyConnection, feed: int) -> dict[Use, Decima
 def lines(
     tables: duckdb.DuckDBPyConnection, versions: list[Version], closes: int
 ) -> dict[LineKey, Bill]:
-    """Return every line of usage that so many monthly closes must issue, corrections included."""
+    """Return every line that so many monthly closes must issue, corrections included.
+
+    A month's usage stands on the invoice dated the first of the next month.
+    """
     issued: dict[LineKey, Bill] = {}
     position: dict[tuple[str, str, str, int], Bill] = {}
     for close in range(1, closes + 1):
         for use, quantity in quantities(tables, close).items():
             if use.month > close:
                 continue
-            for charge in version_on(versions, date(YEAR, use.month, 1)).charges:
-                if charge.meter != use.meter:
-                    continue
+            for charge in charges_of(versions, use):
                 what = (use.airline, charge.key, use.origin, use.month)
                 due, before = charge.cents(quantity), position.get(what, Bill(Decimal(0), 0))
-                if due != before.cents or quantity != before.quantity:
+                if due != before.cents:
                     kind = "usage" if use.month == close else "correction"
                     bill = Bill(quantity - before.quantity, due - before.cents)
-                    issued[LineKey(*what, close, kind)] = bill
+                    issued[LineKey(*what, close + 1, kind)] = bill
                     position[what] = Bill(quantity, due)
     return issued
+
+
+def fees(
+    tables: duckdb.DuckDBPyConnection, versions: list[Version], months: int
+) -> dict[LineKey, Bill]:
+    """Return the fee of every airline and month, each billed at the month's start."""
+    airlines = tables.execute("SELECT DISTINCT carrier FROM flights").fetchall()
+    one = Decimal(1)
+    return {
+        LineKey(airline, charge.key, "", month, month, "advance"): Bill(one, charge.cents(one))
+        for (airline,) in airlines
+        for month in range(1, months + 1)
+        for charge in _in_force(versions, month).charges
+        if charge.meter is None
+    }
+
+
+def charges_of(versions: list[Version], use: Use) -> list[Charge]:
+    """Return the charges that price a quantity, of the version in force in its month."""
+    return [c for c in _in_force(versions, use.month).charges if c.meter == use.meter]
 
 
 def from_scratch(
@@ -118,8 +138,10 @@ def from_scratch(
     totals: dict[str, int] = {}
     for use, quantity in quantities(tables, closes).items():
         if use.month <= closes:
-            for charge in version_on(versions, date(YEAR, use.month, 1)).charges:
-                if charge.meter == use.meter:
-                    cents = charge.cents(quantity)
-                    totals[use.airline] = totals.get(use.airline, 0) + cents
+            cents = sum(charge.cents(quantity) for charge in charges_of(versions, use))
+            totals[use.airline] = totals.get(use.airline, 0) + cents
     return totals
+
+
+def _in_force(versions: list[Version], month: int) -> Version:
+    return version_on(versions, month_start(month).astimezone(ZONE).date())

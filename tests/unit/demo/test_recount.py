@@ -16,6 +16,7 @@ from tollbook.demo.recount import (
     Bill,
     LineKey,
     Use,
+    fees,
     from_scratch,
     lines,
     prepare_recount,
@@ -76,6 +77,15 @@ def test_all_departures_of_the_year_are_counted(recounted: duckdb.DuckDBPyConnec
     assert delays[Use("HA", 1, "longest_delay")] == 1301
 
 
+def test_a_year_has_twelve_fees_of_which_six_are_of_the_second_version(
+    recounted: duckdb.DuckDBPyConnection, versions: list[Version]
+) -> None:
+    of_one = [
+        bill.cents for key, bill in fees(recounted, versions, 12).items() if key.airline == "HA"
+    ]
+    assert sorted(of_one) == [2500_00] * 6 + [2750_00] * 6
+
+
 def test_lines_and_corrections_add_up_to_rating_from_scratch(
     recounted: duckdb.DuckDBPyConnection, versions: list[Version], issued: dict[LineKey, Bill]
 ) -> None:
@@ -87,7 +97,7 @@ def test_lines_and_corrections_add_up_to_rating_from_scratch(
 
 
 def test_every_close_but_the_first_corrects_earlier_months(issued: dict[LineKey, Bill]) -> None:
-    corrected = {key.close for key in issued if key.kind == "correction"}
-    assert corrected == set(range(2, 13))
-    assert all(key.month < key.close for key in issued if key.kind == "correction")
+    corrected = {key.bill_month for key in issued if key.kind == "correction"}
+    assert corrected == set(range(3, 14))
+    assert all(key.month < key.bill_month - 1 for key in issued if key.kind == "correction")
     assert all(bill.quantity >= Decimal(0) and bill.cents > 0 for bill in issued.values())

@@ -1,0 +1,150 @@
+"""What Tollbook holds, read from its own tables: quantities, events, lines and invoices."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import clickhouse_connect
+import psycopg
+
+from tollbook.demo.flights import YEAR
+from tollbook.demo.recount import LineKey, Use
+from tollbook.stack_file import Stack
+
+_LINES = """
+SELECT i.number, i.customer, l.charge, coalesce(l.dimensions->>'origin', ''),
+    (12 * (extract(year FROM l.service_from) - %(year)s) + extract(month FROM l.service_from))::int,
+    (12 * (extract(year FROM i.bill_on) - %(year)s) + extract(month FROM i.bill_on))::int,
+    l.kind, l.quantity, l.amount_minor
+FROM invoice_lines AS l JOIN invoices AS i USING (tenant, invoice_id)
+WHERE tenant = %(tenant)s ORDER BY i.bill_on, i.customer, l.ordinal
+"""
+
+_INVOICES = """
+SELECT number, customer,
+    (12 * (extract(year FROM bill_on) - %(year)s) + extract(month FROM bill_on))::int,
+    document_type, total_minor
+FROM invoices WHERE tenant = %(tenant)s ORDER BY bill_on, customer
+"""
+
+_QUANTITIES = """
+SELECT substring(subject, 1, 2) AS airline, toTimeZone(window_start, 'America/New_York') AS local,
+    (12 * (toYear(local) - {year:Int32}) + toMonth(local))::Int32 AS month, meter,
+    JSONExtractString(dimensions, 'origin') AS origin,
+    sum(count) AS uses, sum(sum) AS total, max(max) AS most, uniqExact(item) AS different
+FROM usage_windows FINAL WHERE tenant = {tenant:String}
+GROUP BY airline, month, meter, origin
+"""
+
+_EVENTS = """
+SELECT id, type, subject, time FROM usage_events FINAL WHERE tenant = {tenant:String}
+"""
+
+_REJECTED = """
+SELECT e.id AS id, r.meter AS meter
+FROM (SELECT * FROM usage_rejections FINAL WHERE tenant = {tenant:String}) AS r
+JOIN (SELECT * FROM usage_events FINAL WHERE tenant = {tenant:String}) AS e
+    USING (log, partition, offset, index)
+"""
+
+_TABLES = {
+    "stored": "usage_events",
+    "copies": "usage_duplicates",
+    "dead letters": "usage_dead_letters",
+}
+
+_VALUE_BY_METER = {"departures": 4, "seats_flown": 5, "miles": 5, "longest_delay": 6, "aircraft": 7}
+"""Which column of `_QUANTITIES` answers a meter."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLine:
+    """An invoice line; `bill_month` is the month of its invoice's bill date."""
+
+    number: str
+    airline: str
+    charge: str
+    origin: str
+    month: int
+    bill_month: int
+    kind: str
+    quantity: Decimal
+    cents: int
+
+    @property
+    def identity(self) -> LineKey:
+        """The line under the name that the recount gives it."""
+        return LineKey(
+            self.airline, self.charge, self.origin, self.month, self.bill_month, self.kind
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HeldInvoice:
+    """An invoice's head."""
+
+    number: str
+    airline: str
+    bill_month: int
+    document_type: str
+    cents: int
+
+
+class Books:
+    """Reads one tenant's tables; close it after use."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.tenant = stack.tenant
+        self._postgres = psycopg.connect(stack.postgres_dsn, autocommit=True)
+        self._clickhouse = clickhouse_connect.get_client(dsn=stack.clickhouse_url)
+
+    def close(self) -> None:
+        """Close both connections."""
+        self._postgres.close()
+        self._clickhouse.close()
+
+    def lines(self) -> list[HeldLine]:
+        """Return every invoice line, by bill date and airline."""
+        rows = self._rows(_LINES)
+        return [HeldLine(*row) for row in rows]
+
+    def invoices(self) -> list[HeldInvoice]:
+        """Return every invoice and credit note, by bill date and airline."""
+        return [HeldInvoice(*row) for row in self._rows(_INVOICES)]
+
+    def quantities(self) -> dict[Use, Decimal]:
+        """Return every quantity per airline and New York's month, those of zero left out."""
+        held: dict[Use, Decimal] = {}
+        for row in self._query(_QUANTITIES).result_rows:
+            airline, month, meter, origin = row[:4]
+            held[Use(airline, month, meter, origin)] = Decimal(row[_VALUE_BY_METER[meter]])
+        return {use: value for use, value in held.items() if value or use.meter == "longest_delay"}
+
+    def events(self) -> Any:
+        """Return every stored event's identity, type, subject and time as an Arrow table."""
+        return self._clickhouse.query_arrow(_EVENTS, parameters={"tenant": self.tenant})
+
+    def rejected(self) -> Any:
+        """Return the id and meter of every event that a meter could not use, as Arrow."""
+        return self._clickhouse.query_arrow(_REJECTED, parameters={"tenant": self.tenant})
+
+    def events_taken(self) -> dict[str, int]:
+        """Return how many events are stored, how many copies left out, how many refused."""
+        return {
+            name: self._query(
+                f"SELECT count() FROM {table} FINAL WHERE tenant = {{tenant:String}}"
+            ).result_rows[0][0]
+            for name, table in _TABLES.items()
+        }
+
+    def running_close(self) -> bool:
+        """Return whether a bill run is recorded as begun and not finished."""
+        sql = "SELECT 1 FROM bill_runs WHERE tenant = %(tenant)s AND state = 'running'"
+        return bool(self._rows(sql))
+
+    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
+        values = {"tenant": self.tenant, "year": YEAR}
+        return self._postgres.execute(sql.encode(), values).fetchall()
+
+    def _query(self, sql: str) -> Any:
+        return self._clickhouse.query(sql, parameters={"tenant": self.tenant, "year": YEAR})
