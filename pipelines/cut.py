@@ -1,10 +1,18 @@
-"""Reading the log as of a cut: which segments count whole, and which one is cut in the middle."""
+"""Cuts laid over the log: which segments count whole, and which one is cut in the middle.
 
-from collections.abc import Mapping
+Also what fixing and reading them needs of the servers, as protocols.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
 
+from ingest.topic import Tick
 from pipelines.fold import ActiveMeter
-from pipelines.position import LogPartition
+from pipelines.position import Log, LogPartition
+from pipelines.usage import Cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +49,47 @@ def aligned(start_us: int, end_us: int, size_us: int) -> tuple[int, int, list[tu
         return first, first, [(start_us, end_us)] if start_us < end_us else []
     edges = [(start_us, first), (last, end_us)]
     return first, last, [(a, b) for a, b in edges if a < b]
+
+
+class CutChain(Protocol):
+    """The chain of cuts per tenant, and what it is laid over."""
+
+    def chain_locked(self, tenant: str) -> AbstractContextManager[None]:
+        """Hold the tenant's chain: one cut is fixed at a time, whoever asks."""
+
+    def cuts_at_asking(self, tenant: str) -> bool:
+        """Tell whether the tenant is on a virtual clock."""
+
+    def current_log(self) -> Log:
+        """Return the log that producers write to."""
+
+    def latest(self, tenant: str) -> Cut | None:
+        """Return the last fixed cut of a tenant."""
+
+    def by_number(self, tenant: str, number: int) -> Cut | None:
+        """Return a fixed cut."""
+
+    def offsets(self, cut: Cut) -> dict[LogPartition, int]:
+        """Return the next offset per partition at a cut."""
+
+    def fix(self, tenant: str, at: datetime, offsets: Mapping[LogPartition, int]) -> Cut:
+        """Append a cut to the chain; called with the chain locked."""
+
+    def as_of(self, offsets: Mapping[LogPartition, int]) -> AsOf:
+        """Lay offsets over the segments."""
+
+    def meter_versions(self, tenant: str, key: str) -> list[EffectiveMeter]:
+        """Return the versions of a meter with the intervals they are in force for."""
+
+    def lacking_activation(self, tenant: str) -> list[LogPartition]:
+        """Return the partitions that do not yet count every meter of a tenant."""
+
+
+class Ticks(Protocol):
+    """Moves partitions, and finds offsets by append time."""
+
+    def send(self, partitions: Sequence[int], tick: Tick) -> dict[int, int]:
+        """Send a tick into each partition; return its offset in each."""
+
+    def offsets_at(self, partitions: Sequence[int], at_ms: int) -> dict[int, int]:
+        """Return per partition the first offset appended at or after `at_ms`."""

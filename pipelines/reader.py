@@ -10,41 +10,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.topic import Tick
-from pipelines.cut import AsOf, EffectiveMeter, aligned
+from pipelines.cut import AsOf, CutChain, EffectiveMeter, Ticks, aligned
 from pipelines.fold import Worth, combine, fold_all
 from pipelines.position import Log, LogPartition
 from pipelines.usage import ChangedUsage, Cut, Quantity, Span
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PAUSE_SECONDS = 0.05
-
-
-class Cuts(Protocol):
-    """The chain of cuts and what it is laid over; `PostgresCuts` in production."""
-
-    def chain_locked(self, tenant: str) -> Any: ...
-    def cuts_at_asking(self, tenant: str) -> bool: ...
-    def current_log(self) -> Log: ...
-    def latest(self, tenant: str) -> Cut | None: ...
-    def by_number(self, tenant: str, number: int) -> Cut | None: ...
-    def offsets(self, cut: Cut) -> dict[LogPartition, int]: ...
-    def fix(self, tenant: str, at: datetime, offsets: Mapping[LogPartition, int]) -> Cut: ...
-    def as_of(self, offsets: Mapping[LogPartition, int]) -> AsOf: ...
-    def meter_versions(self, tenant: str, key: str) -> list[EffectiveMeter]: ...
-    def lacking_activation(self, tenant: str) -> list[LogPartition]: ...
-
-
-class Ticks(Protocol):
-    """Moves partitions; `KafkaTicks` in production."""
-
-    def send(self, partitions: Sequence[int], tick: Tick) -> dict[int, int]: ...
-    def offsets_at(self, partitions: Sequence[int], at_ms: int) -> dict[int, int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +40,7 @@ class _Owned:
 class Reader:
     """A `UsageReader` over the log, Postgres and ClickHouse."""
 
-    cuts: Cuts
+    cuts: CutChain
     ticks: Ticks
     usage: Any
     progress: Callable[[], Mapping[LogPartition, int]]

@@ -1,0 +1,31 @@
+"""Wires the reading of usage to the servers of a stack."""
+
+import time
+from typing import Any
+
+import clickhouse_connect
+import psycopg
+
+from ingest.topic import TOPIC
+from pipelines.clickhouse_progress import ClickHouseProgress
+from pipelines.clickhouse_usage import ClickHouseUsage
+from pipelines.kafka_ticks import KafkaTicks
+from pipelines.postgres_cuts import PostgresCuts
+from pipelines.reader import Reader
+
+
+def open_clickhouse(clickhouse_url: str) -> Any:
+    """Return a client that several threads may share, since it keeps no session."""
+    return clickhouse_connect.get_client(dsn=clickhouse_url, autogenerate_session_id=False)
+
+
+def open_reader(*, kafka_bootstrap: str, postgres_dsn: str, clickhouse_url: str) -> Reader:
+    """Return a reader of usage with connections of its own."""
+    clickhouse = open_clickhouse(clickhouse_url)
+    return Reader(
+        cuts=PostgresCuts(psycopg.connect(postgres_dsn, autocommit=True)),
+        ticks=KafkaTicks(kafka_bootstrap, TOPIC),
+        usage=ClickHouseUsage(clickhouse),
+        progress=ClickHouseProgress(clickhouse).next_offsets,
+        pause=time.sleep,
+    )
