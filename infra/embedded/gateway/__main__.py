@@ -1,0 +1,95 @@
+"""Starts the gateway: python -m infra.embedded.gateway --data-dir D --port P."""
+
+import os
+
+os.environ["TZ"] = "UTC"
+
+import argparse
+import fcntl
+import logging
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import IO
+
+from infra.embedded.gateway.chdb_engine import Engine
+from infra.embedded.gateway.handler import Handler
+from infra.embedded.gateway.limits import MIB, Limits
+from infra.embedded.gateway.server import Server
+from infra.embedded.gateway.sessions import Sessions
+
+PASSWORD_VARIABLE = "TOLLBOOK_CLICKHOUSE_PASSWORD"
+
+
+def main() -> int:
+    """Runs the gateway until SIGTERM or SIGINT; returns its exit status."""
+    arguments = _parse_arguments()
+    logging.basicConfig(
+        level=arguments.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    password = os.environ.get(PASSWORD_VARIABLE, "")
+    if not password:
+        return _refuse(f"set {PASSWORD_VARIABLE}: the gateway does not run without a password")
+    data_dir = arguments.data_dir.resolve()
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = _lock_directory(data_dir)
+    if lock is None:
+        return _refuse(f"{data_dir} is in use by another gateway; stop it or choose another")
+    with lock:
+        try:
+            listener = socket.create_server(("127.0.0.1", arguments.port), backlog=256)
+        except OSError as error:
+            return _refuse(f"port {arguments.port} of 127.0.0.1 cannot be opened: {error.strerror}")
+        _serve(listener, data_dir, password, Limits(memory_bytes_max=arguments.memory_mib * MIB))
+    return 0
+
+
+def _serve(listener: socket.socket, data_dir: Path, password: str, limits: Limits) -> None:
+    spool_dir = data_dir / "spool"
+    spool_dir.mkdir(exist_ok=True)
+    engine = Engine(data_dir, limits.memory_bytes_max)
+    sessions = Sessions(engine, limits)
+    slots = threading.BoundedSemaphore(limits.queries_max)
+    handler = Handler(engine, sessions, limits, password, spool_dir, slots)
+    server = Server(handler, listener)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.is_stopping.set())
+    logging.getLogger("tollbook.clickhouse").info(
+        "ready port=%d engine=%s", listener.getsockname()[1], engine.version
+    )
+    server.serve()
+    sessions.close_all()
+    engine.close()
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m infra.embedded.gateway", description=__doc__)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--port", type=int, required=True, help="0 takes a free one")
+    parser.add_argument("--memory-mib", type=int, default=2048, help="cap of the engine's memory")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning"))
+    return parser.parse_args()
+
+
+def _lock_directory(data_dir: Path) -> IO[bytes] | None:
+    """Returns the held lock file, or None where another process holds it."""
+    lock = (data_dir / "gateway.lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
+
+
+def _refuse(reason: str) -> int:
+    print(f"gateway: {reason}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
