@@ -1,0 +1,282 @@
+"""One usage event: a structured JSON CloudEvent, checked in full, with every fault named.
+
+This is the rule of what an event is. `ingest.columns` decides whole requests at once and comes
+here whenever anything looks unusual; producers that write to the log directly are judged here
+too. A JSON key that occurs twice in one object counts with its last value, as JSON parsers do.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from ingest.limits import EventLimits
+from ingest.topic import EVENT_SCHEMA
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+DEFAULT_LIMITS = EventLimits()
+NAMES = ("id", "source", "type", "subject")
+ENVELOPE = frozenset((*NAMES, "specversion", "time", "data", "datacontenttype"))
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,18})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+_EXTENSION_NAME = re.compile(r"[a-z0-9]{1,64}", re.ASCII)
+_JSON_MEDIA_TYPE = re.compile(r"\s*[a-z]+/(?:json|[\w.+-]+\+json)\s*(?:;.*)?", re.IGNORECASE)
+_JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NESTING = np.zeros(256, dtype=np.int8)
+_NESTING[list(b"[{")] = 1
+_NESTING[list(b"]}")] = -1
+
+_attributes = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_scalar = msgspec.json.Decoder(str | bool | int | None)
+_text = msgspec.json.Decoder(str)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an event was not taken: its index in the request, the attribute, the reason."""
+
+    index: int
+    field: str
+    reason: str
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the refusal as it stands in a problem document."""
+        return {"index": self.index, "field": self.field, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A valid event; `data` and `extensions` are compact JSON, empty where there is none."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    time_stamped: bool
+    data: bytes
+    extensions: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What an event is judged by beside its bytes: when it came, and what its tenant may send."""
+
+    received_at: datetime
+    open_for_history: bool = False
+    limits: EventLimits = DEFAULT_LIMITS
+
+    def time_range_us(self) -> tuple[int, int]:
+        """Return the first and the last acceptable event time, in microseconds since 1970."""
+        received = microseconds(self.received_at)
+        last = received + self.limits.future_seconds_max * 1_000_000
+        if self.open_for_history:
+            return 0, last
+        return max(0, received - self.limits.past_seconds_max * 1_000_000), last
+
+
+def microseconds(moment: datetime) -> int:
+    """Return an aware datetime as whole microseconds since 1970."""
+    return (moment - EPOCH) // MICROSECOND
+
+
+def parse_event(
+    value: bytes | msgspec.Raw, reception: Reception, index: int = 0
+) -> Event | list[Refusal]:
+    """Return the event that one JSON object holds, or every reason why it holds none."""
+    try:
+        # Raw attributes are not checked for their encoding by the decoder.
+        str(memoryview(value), "utf-8")
+        attributes = _attributes.decode(value)
+    except UnicodeDecodeError as error:
+        return [Refusal(index, "", f"not UTF-8: byte {error.start} of the event")]
+    except RecursionError:
+        return [Refusal(index, "", "nested too deeply")]
+    except msgspec.ValidationError:
+        return [Refusal(index, "", "an event is a JSON object")]
+    except msgspec.DecodeError as error:
+        return [Refusal(index, "", str(error))]
+    return _Reading(attributes, reception, index).result()
+
+
+class _Reading:
+    """Reads one event's attributes and gathers what is wrong with them."""
+
+    def __init__(
+        self, attributes: dict[str, msgspec.Raw], reception: Reception, index: int
+    ) -> None:
+        self._attributes = attributes
+        self._reception = reception
+        self._index = index
+        self._refusals: list[Refusal] = []
+
+    def result(self) -> Event | list[Refusal]:
+        event_id, source, kind, subject = (self._name(name) for name in NAMES)
+        if self._optional_text("specversion") not in {None, "1.0"}:
+            self._refuse("specversion", 'must be "1.0"')
+        time = self._time()
+        data = self._data()
+        extensions = self._extensions()
+        size_max = self._reception.limits.event_bytes_max
+        if len(data) + len(extensions) > size_max:
+            self._refuse("data", f"larger than {size_max} bytes")
+        if self._refusals:
+            return self._refusals
+        return Event(
+            id=event_id,
+            source=source,
+            type=kind,
+            subject=subject,
+            time=time or self._reception.received_at,
+            time_stamped=time is None,
+            data=data,
+            extensions=extensions,
+        )
+
+    def _refuse(self, field: str, reason: str) -> None:
+        self._refusals.append(Refusal(self._index, field, reason))
+
+    def _name(self, field: str) -> str:
+        raw = self._attributes.get(field)
+        if raw is None:
+            self._refuse(field, "missing")
+            return ""
+        try:
+            text = _text.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._refuse(field, "must be a string of valid Unicode")
+            return ""
+        fault = name_fault(text, self._reception.limits.name_chars_max)
+        if fault is not None:
+            self._refuse(field, fault)
+        return text
+
+    def _optional_text(self, field: str) -> str | None:
+        raw = self._attributes.get(field)
+        if raw is None or bytes(raw) == b"null":
+            return None
+        try:
+            return _text.decode(raw)
+        except msgspec.DecodeError:
+            self._refuse(field, "must be a string")
+            return None
+
+    def _time(self) -> datetime | None:
+        text = self._optional_text("time")
+        if text is None:
+            return None
+        moment = parse_time(text)
+        if moment is None:
+            self._refuse("time", "must be an RFC 3339 time with its offset from UTC")
+            return None
+        fault = time_fault(microseconds(moment), self._reception)
+        if fault is not None:
+            self._refuse("time", fault)
+        return moment
+
+    def _data(self) -> bytes:
+        if "data_base64" in self._attributes:
+            self._refuse("data_base64", "data must be JSON; binary data cannot be metered")
+        content_type = self._optional_text("datacontenttype")
+        if content_type is not None and not is_json_media_type(content_type):
+            self._refuse("datacontenttype", "must be JSON: application/json or a +json type")
+        raw = self._attributes.get("data")
+        if raw is None:
+            return b""
+        data: bytes = msgspec.json.format(bytes(raw), indent=-1)
+        if data == b"null":
+            return b""
+        nesting_max = self._reception.limits.nesting_max
+        if nesting_of(data) > nesting_max:
+            self._refuse("data", f"nested more than {nesting_max} deep")
+        return data
+
+    def _extensions(self) -> bytes:
+        found: dict[str, str | bool | int] = {}
+        for name, raw in self._attributes.items():
+            if (name in ENVELOPE and name != "datacontenttype") or name == "data_base64":
+                continue
+            if not _EXTENSION_NAME.fullmatch(name):
+                self._refuse(name[:64], "attribute names are 1 to 64 lower-case letters or digits")
+                continue
+            try:
+                scalar = _scalar.decode(raw)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self._refuse(name, "an extension is a string, a boolean or a whole number")
+                continue
+            if scalar is not None and not (name == "datacontenttype" and is_plain_json(scalar)):
+                found[name] = scalar
+        return msgspec.json.encode(found, order="sorted") if found else b""
+
+
+def name_fault(text: str, chars_max: int) -> str | None:
+    """Return what is wrong with an id, source, type or subject, or None."""
+    if not text:
+        return "must not be empty"
+    if len(text) > chars_max:
+        return f"longer than {chars_max} characters"
+    if _CONTROL.search(text):
+        return "must not contain control characters"
+    return None
+
+
+def parse_time(text: str) -> datetime | None:
+    """Return the moment of an RFC 3339 text in UTC, rounded to microseconds, or None."""
+    if not _RFC3339.fullmatch(text):
+        return None
+    try:
+        return msgspec.convert(text, datetime).astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError, ValueError):
+        return None
+
+
+def time_fault(time_us: int, reception: Reception) -> str | None:
+    """Return why an event time is not acceptable now, or None."""
+    first_us, last_us = reception.time_range_us()
+    if time_us > last_us:
+        return f"more than {reception.limits.future_seconds_max} seconds in the future"
+    if time_us >= first_us:
+        return None
+    if first_us == 0:
+        return "before 1970"
+    return f"more than {reception.limits.past_seconds_max} seconds in the past"
+
+
+def is_json_media_type(text: str) -> bool:
+    """Tell whether a datacontenttype says JSON."""
+    return _JSON_MEDIA_TYPE.fullmatch(text) is not None
+
+
+def is_plain_json(value: object) -> bool:
+    """Tell whether a datacontenttype says no more than its absence would."""
+    return value == "application/json"
+
+
+def nesting_of(data: bytes) -> int:
+    """Return how deep the arrays and objects of valid JSON are nested."""
+    if data.count(b"{") + data.count(b"[") <= 1:
+        return data.count(b"{") + data.count(b"[")
+    bare = _JSON_STRING.sub(b"", data)
+    steps = _NESTING[np.frombuffer(bare, dtype=np.uint8)]
+    return int(np.cumsum(steps, dtype=np.int64).max(initial=0))
+
+
+def to_batch(tenant: str, events: Sequence[Event]) -> Any:
+    """Return one `pa.RecordBatch` of `EVENT_SCHEMA` for events of one tenant."""
+    columns = [
+        [tenant] * len(events),
+        *([getattr(event, name) for event in events] for name in EVENT_SCHEMA.names[1:]),
+    ]
+    arrays = [
+        pa.array(column, field.type) for column, field in zip(columns, EVENT_SCHEMA, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)

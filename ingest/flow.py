@@ -1,0 +1,91 @@
+"""From accepted columns to acknowledged records: linger, flush, and tell each request its fate.
+
+What waits is bounded in bytes. While the broker is known to be away, one flush at a time tries
+it; the other requests are turned away at once instead of waiting for the delivery timeout.
+"""
+
+from asyncio import AbstractEventLoop, TimerHandle
+from collections.abc import Callable
+from typing import Protocol
+
+from ingest.batches import Batches
+from ingest.columns import Columns
+from ingest.limits import FlowLimits
+
+OnSettled = Callable[[str | None], None]
+"""Called once per request: with None when its events are acknowledged, else with the reason."""
+
+
+class Producer(Protocol):
+    """What the flow needs of a producer of records."""
+
+    is_down: bool
+    records_waiting: int
+
+    def produce(
+        self, records: list[tuple[int, bytes]], on_delivered: Callable[[str | None], None]
+    ) -> None:
+        """Hand over records; the callback comes when the fate of all of them is known."""
+
+
+class Flow:
+    """Gathers requests into flushes."""
+
+    def __init__(
+        self, loop: AbstractEventLoop, batches: Batches, producer: Producer, limits: FlowLimits
+    ) -> None:
+        self._loop = loop
+        self._batches = batches
+        self._producer = producer
+        self._limits = limits
+        self._linger_seconds = limits.linger_ms / 1000
+        self._callbacks: list[OnSettled] = []
+        self._timer: TimerHandle | None = None
+        self.waiting_bytes = 0
+        self.reading_bytes = 0
+        """Of bodies that are still coming in; the protocol keeps it."""
+
+    @property
+    def is_broker_away(self) -> bool:
+        """Tell whether the last delivery failed."""
+        return self._producer.is_down
+
+    def has_room(self, size: int) -> bool:
+        """Tell whether so many more bytes may wait."""
+        return self.waiting_bytes + self.reading_bytes + size <= self._limits.waiting_bytes_max
+
+    def takes_more(self) -> bool:
+        """Tell whether a request has a chance: the broker answers, or nobody is trying it."""
+        return not (self._producer.is_down and (self._producer.records_waiting or self._callbacks))
+
+    def submit(self, columns: Columns, on_settled: OnSettled) -> None:
+        """Take a request's events into the next flush."""
+        self._batches.add(columns)
+        self._callbacks.append(on_settled)
+        self.waiting_bytes += columns.size
+        limits = self._limits
+        if (
+            self._batches.events >= limits.batch_events_max
+            or self._batches.size >= limits.batch_bytes_max
+        ):
+            self.flush()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self._linger_seconds, self.flush)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._callbacks:
+            return
+        callbacks, self._callbacks = self._callbacks, []
+        size = self._batches.size
+        records = self._batches.take_records()
+
+        def settle(error: str | None) -> None:
+            self.waiting_bytes -= size
+            for callback in callbacks:
+                callback(error)
+
+        self._producer.produce(records, settle)

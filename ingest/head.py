@@ -1,0 +1,154 @@
+"""A request's head, and what may be decided before its body is read."""
+
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from ingest.answers import Answer, refuse
+from ingest.body import ENCODINGS
+from ingest.limits import RequestLimits
+
+EVENT_PATHS = frozenset({b"/v1/events", b"/api/v1/events"})
+STATUS_PATHS = frozenset({b"/healthz", b"/readyz", b"/metrics"})
+_SHAPES = {
+    b"application/cloudevents+json": "one",
+    b"application/cloudevents-batch+json": "many",
+    b"application/json": "any",
+    b"application/x-ndjson": "lines",
+}
+_CHARSETS = (b"utf-8", b'"utf-8"', b"us-ascii")
+_SINGLE = (b"host", b"authorization", b"content-type", b"content-encoding", b"content-length")
+_MEDIA_TYPES_CACHED_MAX = 256
+_shapes_seen: dict[bytes, str] = {}
+
+
+class Head(msgspec.Struct, gc=False):
+    """Method, target and headers (names in lower case) of one request."""
+
+    method: bytes
+    target: bytes
+    version: str
+    headers: dict[bytes, bytes]
+    repeated: list[bytes]
+    """Names of headers that came more than once."""
+    path: bytes = b""
+    query: bytes = b""
+
+    @property
+    def content_length(self) -> int:
+        """Bytes of body that the head announces; 0 where it says nothing or is chunked."""
+        return int(self.headers.get(b"content-length", b"0"))
+
+    @property
+    def has_body(self) -> bool:
+        """Tell whether a body follows."""
+        return b"transfer-encoding" in self.headers or self.content_length > 0
+
+    def split_target(self) -> None:
+        """Set path and query from the target, which may be absolute."""
+        target = self.target
+        if target.startswith(b"http://"):
+            slash = target.find(b"/", 7)
+            target = b"/" if slash < 0 else target[slash:]
+        self.path, _, self.query = target.partition(b"?")
+
+
+def check_form(head: Head, limits: RequestLimits) -> Answer | None:
+    """Return the answer to a head that no route may see, or None."""
+    if head.version not in {"1.1", "1.0"}:
+        return refuse(505, "http-version", "HTTP/1.1 or HTTP/1.0 is spoken here")
+    if b"host" not in head.headers and head.version == "1.1":
+        return refuse(400, "bad-request", "a Host header is required")
+    for name in head.repeated:
+        if name in _SINGLE or name == b"transfer-encoding":
+            return refuse(400, "bad-request", f"header {name.decode()} may occur only once")
+    expect = head.headers.get(b"expect")
+    if expect is not None and expect.lower() != b"100-continue":
+        return refuse(417, "expectation", "100-continue is the only expectation met")
+    return _check_framing(head, limits)
+
+
+def _check_framing(head: Head, limits: RequestLimits) -> Answer | None:
+    """Return the answer to a body whose length is in doubt or too large, or None."""
+    coding = head.headers.get(b"transfer-encoding")
+    if coding is None:
+        if head.content_length > limits.body_bytes_max:
+            return too_large(limits.body_bytes_max)
+        return None
+    if b"content-length" in head.headers:
+        return refuse(400, "bad-request", "Content-Length with Transfer-Encoding")
+    if coding.lower() != b"chunked":
+        return refuse(501, "transfer-coding", "chunked is the only transfer coding taken")
+    if head.version == "1.0":
+        return refuse(400, "bad-request", "Transfer-Encoding in HTTP/1.0")
+    return None
+
+
+def check_route(head: Head) -> Answer | None:
+    """Return the answer where path and method decide it alone, or None."""
+    head.split_target()
+    if head.path in EVENT_PATHS:
+        allowed = b"POST, OPTIONS"
+    elif head.path in STATUS_PATHS or (head.target == b"*" and head.method == b"OPTIONS"):
+        allowed = b"GET, HEAD, OPTIONS"
+    else:
+        return refuse(404, "not-found", "send events to POST /v1/events")
+    if head.method == b"OPTIONS":
+        return Answer(204, headers=b"Allow: %b\r\n" % allowed)
+    if head.method in allowed.split(b", "):
+        return None
+    return refuse(405, "method", f"allowed here: {allowed.decode()}", b"Allow: %b\r\n" % allowed)
+
+
+def check_content(head: Head) -> Answer | None:
+    """Return the answer to events in a form that is not read here, or None."""
+    if shape_of(head.headers.get(b"content-type", b"")) is None:
+        accepted = ", ".join(name.decode() for name in _SHAPES)
+        return refuse(415, "media-type", f"Content-Type must be one of {accepted}, in UTF-8")
+    if head.headers.get(b"content-encoding", b"").lower() not in ENCODINGS:
+        return refuse(
+            415,
+            "content-coding",
+            "Content-Encoding must be gzip or zstd",
+            b"Accept-Encoding: gzip, zstd\r\n",
+        )
+    if not head.has_body:
+        if b"content-length" not in head.headers and head.version == "1.1":
+            return refuse(411, "length-required", "send Content-Length, or a chunked body")
+        return refuse(400, "empty-body", "the body is empty")
+    return None
+
+
+def shape_of(content_type: bytes) -> str | None:
+    """Return the shape of body that a Content-Type announces, or None where it is not taken."""
+    shape = _shapes_seen.get(content_type)
+    if shape is not None:
+        return shape
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(b";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"charset" and value.strip() not in _CHARSETS:
+            return None
+    shape = _SHAPES.get(media_type)
+    if shape is not None and len(_shapes_seen) < _MEDIA_TYPES_CACHED_MAX:
+        _shapes_seen[content_type] = shape
+    return shape
+
+
+def is_partial(query: bytes) -> bool:
+    """Tell whether the query asks that good events be taken beside refused ones."""
+    return bool(query) and (b"partial", b"true") in parse_qsl(query, max_num_fields=32)
+
+
+def prefers_representation(headers: dict[bytes, bytes]) -> bool:
+    """Tell whether the sender wants a verdict for each event."""
+    prefer = headers.get(b"prefer")
+    if prefer is None:
+        return False
+    wishes = {wish.split(b";")[0].replace(b" ", b"").lower() for wish in prefer.split(b",")}
+    return b"return=representation" in wishes
+
+
+def too_large(bytes_max: int) -> Answer:
+    """Return the answer to a body over the limit."""
+    return refuse(413, "body-too-large", f"a body holds at most {bytes_max} bytes")

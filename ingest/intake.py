@@ -1,0 +1,164 @@
+"""Decides about requests: who sends, what the body holds, what goes into the log, what goes back.
+
+An answer that accepts events is given only once every record they are in has its delivery
+report. An unknown outcome is a 503: the same request, sent again, is counted once.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from ingest import answers, head
+from ingest import problem as problems
+from ingest.answers import Answer
+from ingest.body import BodyTooLargeError, CorruptBodyError, decompress
+from ingest.columns import Decoded, MalformedBodyError, TooManyEventsError, decode_events
+from ingest.counters import Counters
+from ingest.event import Reception
+from ingest.flow import Flow
+from ingest.head import Head
+from ingest.keys import ApiKey, KeyRing
+from ingest.limits import EventLimits, RequestLimits
+
+_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+class Intake:
+    """The rules of the ingest routes."""
+
+    def __init__(
+        self,
+        *,
+        keys: KeyRing,
+        flow: Flow,
+        counters: Counters,
+        request_limits: RequestLimits,
+        event_limits: EventLimits,
+        request_refresh: Callable[[], None],
+    ) -> None:
+        self._keys = keys
+        self._flow = flow
+        self._counters = counters
+        self._limits = request_limits
+        self._event_limits = event_limits
+        self._request_refresh = request_refresh
+        self.is_draining = False
+
+    def judge_head(self, request: Head) -> Answer | None:
+        """Return the answer where the head decides it, so that the body need not be read."""
+        refusal = head.check_form(request, self._limits) or head.check_route(request)
+        if refusal is not None or request.path not in head.EVENT_PATHS:
+            return refusal
+        authorization = request.headers.get(b"authorization")
+        if authorization is None:
+            return answers.unauthorized("send Authorization: Bearer KEY")
+        key = self._keys.find(authorization)
+        if key is None:
+            self._request_refresh()
+            return answers.unauthorized("the key is not known")
+        if not key.may_ingest:
+            return answers.refuse(403, "forbidden", "the key is revoked or may not send events")
+        refusal = head.check_content(request)
+        if refusal is not None:
+            return refusal
+        return self._judge_load(request.content_length)
+
+    def _judge_load(self, size: int) -> Answer | None:
+        if not self._flow.has_room(size):
+            return answers.busy("queue-full", "too much is waiting for the log; send it again")
+        if not self._flow.takes_more():
+            return answers.busy("log-away", "the log does not answer; send it again", 2)
+        return None
+
+    def status(self, request: Head, gauges: dict[str, int]) -> Answer:
+        """Return the answer of a status route."""
+        if request.path == b"/metrics":
+            return Answer(200, self._counters.exposition(gauges), _TEXT)
+        if request.path == b"/healthz":
+            return Answer(200, b"ok\n", b"text/plain")
+        if self.is_draining or self._flow.is_broker_away or not self._keys.is_loaded:
+            return answers.busy("not-ready", "draining, or the log does not answer")
+        return Answer(200, b"ready\n", b"text/plain")
+
+    def receive(
+        self, request: Head, body: bytes, now: datetime, answer_later: Callable[[Answer], None]
+    ) -> Answer | None:
+        """Take a request's events; None means that the answer comes by `answer_later`."""
+        key = self._keys.find(request.headers[b"authorization"])
+        if key is None or not key.may_ingest:
+            return answers.unauthorized("the key was withdrawn")
+        self._counters.body_bytes += len(body)
+        try:
+            decoded = self._decode(request, body, key, now)
+        except (BodyTooLargeError, TooManyEventsError) as error:
+            if isinstance(error, BodyTooLargeError):
+                return head.too_large(self._limits.body_bytes_max)
+            events_max = self._limits.request_events_max
+            return answers.refuse(
+                413, "too-many-events", f"a request holds at most {events_max} events"
+            )
+        except (CorruptBodyError, MalformedBodyError) as error:
+            return answers.refuse(400, "malformed-body", str(error))
+        return self._accept(request, decoded, answer_later)
+
+    def _decode(self, request: Head, body: bytes, key: ApiKey, now: datetime) -> Decoded:
+        encoding = request.headers.get(b"content-encoding", b"").lower()
+        plain = decompress(body, encoding, self._limits.body_bytes_max)
+        shape = head.shape_of(request.headers[b"content-type"]) or "any"
+        reception = Reception(now, key.open_for_history, self._event_limits)
+        return decode_events(plain, shape, key.tenant, reception, self._limits.request_events_max)
+
+    def _accept(
+        self, request: Head, decoded: Decoded, answer_later: Callable[[Answer], None]
+    ) -> Answer | None:
+        accepted = len(decoded.columns)
+        refused = len({refusal.index for refusal in decoded.refusals})
+        self._counters.events_refused += refused
+        is_partial = bool(refused) and accepted > 0 and head.is_partial(request.query)
+        if refused:
+            answer = Answer(
+                400,
+                problems.refused_events(
+                    decoded.refusals,
+                    total=accepted + refused,
+                    accepted=decoded.indexes if is_partial else None,
+                ),
+                problems.MEDIA_TYPE,
+            )
+            if not is_partial:
+                return answer
+        elif head.prefers_representation(request.headers):
+            answer = Answer(
+                200,
+                problems.verdicts(accepted),
+                b"application/json",
+                b"Preference-Applied: return=representation\r\n",
+            )
+        else:
+            answer = answers.NO_CONTENT
+        if not accepted:
+            return answer
+        busy = self._judge_load(decoded.columns.size)
+        if busy is not None:
+            return busy
+        self._submit(decoded, answer, answer_later)
+        return None
+
+    def _submit(
+        self, decoded: Decoded, answer: Answer, answer_later: Callable[[Answer], None]
+    ) -> None:
+        accepted = len(decoded.columns)
+
+        def settle(error: str | None) -> None:
+            if error is None:
+                self._counters.events_accepted += accepted
+                answer_later(answer)
+            else:
+                answer_later(
+                    answers.busy(
+                        "outcome-unknown",
+                        f"the log did not confirm in time ({error}); send the same request again",
+                        2,
+                    )
+                )
+
+        self._flow.submit(decoded.columns, settle)

@@ -1,0 +1,193 @@
+"""Puts records into the usage topic, and says of each group of them whether the broker has it.
+
+The producer is idempotent and waits for all replicas. Callbacks run on the event loop, which
+polls while anything is under way: no thread stands between a delivery report and its request.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
+
+from ingest.topic import (
+    ARROW_CONTENT_TYPE,
+    CONTENT_TYPE_HEADER,
+    RECORD_BYTES_MAX,
+    TOPIC,
+    TOPIC_SETTINGS,
+)
+
+log = logging.getLogger(__name__)
+
+_HEADERS: list[tuple[str, str | bytes | None]] = [(CONTENT_TYPE_HEADER, ARROW_CONTENT_TYPE)]
+_POLL_SECONDS = 0.001
+OnDelivered = Callable[[str | None], None]
+"""Called once per group: with None when the broker has every record, else with the reason."""
+
+
+class TopicError(RuntimeError):
+    """The usage topic is missing, or would lose events as it is set up."""
+
+
+class BrokerAwayError(RuntimeError):
+    """Kafka does not answer."""
+
+
+def verify_topic(bootstrap: str, timeout_seconds: float = 10.0) -> int:
+    """Return the number of partitions of the usage topic, once its settings are as they must be.
+
+    Raises:
+        BrokerAwayError: Kafka does not answer.
+        TopicError: missing, or set up to lose events; names the setting and its remedy.
+    """
+    settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0, "logger": log}
+    admin = AdminClient(settings)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, TOPIC)
+    try:
+        topic = admin.list_topics(TOPIC, timeout=timeout_seconds).topics[TOPIC]
+        if topic.error is not None:
+            raise TopicError(f"topic {TOPIC} is missing at {bootstrap}: {topic.error.str()}")
+        future = admin.describe_configs([resource], request_timeout=timeout_seconds)[resource]
+        found = {name: entry.value for name, entry in future.result().items()}
+    except KafkaException as error:
+        raise BrokerAwayError(f"Kafka at {bootstrap} does not answer: {error}") from error
+    wrong = [
+        f"{name} is {found.get(name)}, must be {value}"
+        for name, value in TOPIC_SETTINGS.items()
+        if found.get(name) != value
+    ]
+    if wrong:
+        raise TopicError(
+            f"topic {TOPIC} would lose events: {'; '.join(wrong)}; set it with kafka-configs.sh"
+        )
+    return len(topic.partitions)
+
+
+class _Group:
+    """Records whose fate is told together."""
+
+    __slots__ = ("error", "on_delivered", "outstanding", "sealed")
+
+    def __init__(self, on_delivered: OnDelivered) -> None:
+        self.on_delivered = on_delivered
+        self.outstanding = 0
+        self.sealed = False
+        self.error: str | None = None
+
+    def settle(self) -> None:
+        if self.sealed and self.outstanding == 0:
+            self.on_delivered(self.error)
+
+
+class RecordProducer:
+    """An idempotent producer that is replaced when it breaks for good."""
+
+    def __init__(
+        self, bootstrap: str, loop: asyncio.AbstractEventLoop, delivery_seconds_max: int
+    ) -> None:
+        self._loop = loop
+        self._settings = {
+            "bootstrap.servers": bootstrap,
+            "acks": "all",
+            "enable.idempotence": True,
+            "compression.type": "lz4",
+            "linger.ms": 0,
+            "message.max.bytes": RECORD_BYTES_MAX,
+            "message.timeout.ms": delivery_seconds_max * 1000,
+            "request.timeout.ms": min(10_000, delivery_seconds_max * 1000),
+            "socket.nagle.disable": True,
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 1000,
+            "queue.buffering.max.kbytes": 512 * 1024,
+            "error_cb": self._on_error,
+            "logger": log,
+            "log_level": 3,
+        }
+        self._producer = Producer(self._settings)
+        self._retired: list[Any] = []
+        self._polling = False
+        self._is_broken = False
+        self.records_waiting = 0
+        self.is_down = False
+        """True from a failed delivery to the next successful one."""
+        self.restarts = 0
+
+    def produce(self, records: list[tuple[int, bytes]], on_delivered: OnDelivered) -> None:
+        """Hand over records; `on_delivered` is called when the fate of all of them is known."""
+        if self._is_broken:
+            self._replace()
+        group = _Group(on_delivered)
+
+        def on_delivery(error: KafkaError | None, _message: Any) -> None:
+            self._note_delivery(group, error)
+
+        for partition, value in records:
+            try:
+                self._producer.produce(
+                    TOPIC,
+                    value,
+                    partition=partition,
+                    headers=_HEADERS,
+                    on_delivery=on_delivery,
+                )
+            except (BufferError, KafkaException) as error:
+                group.error = f"not handed over: {error}"
+                self._is_broken = self._is_broken or _is_fatal(error)
+                break
+            group.outstanding += 1
+            self.records_waiting += 1
+        group.sealed = True
+        if group.outstanding == 0:
+            group.settle()
+        elif not self._polling:
+            self._polling = True
+            self._loop.call_soon(self._poll)
+
+    def _poll(self) -> None:
+        self._producer.poll(0)
+        for retired in self._retired:
+            retired.poll(0)
+        if self.records_waiting:
+            self._loop.call_later(_POLL_SECONDS, self._poll)
+        else:
+            self._polling = False
+            self._retired = []
+
+    def _note_delivery(self, group: _Group, error: KafkaError | None) -> None:
+        self.records_waiting -= 1
+        group.outstanding -= 1
+        if error is not None:
+            group.error = error.str()
+            self._is_broken = self._is_broken or error.fatal()
+        self.is_down = error is not None
+        group.settle()
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._is_broken = True
+        log.warning("kafka: %s", error.str())
+
+    def _replace(self) -> None:
+        """Start a new producer; the old one reports on what it still has."""
+        log.warning("kafka: the producer broke for good; a new one takes over")
+        self._retired.append(self._producer)
+        self._producer = Producer(self._settings)
+        self._is_broken = False
+        self.restarts += 1
+
+    def close(self, seconds: float) -> int:
+        """Wait for the records under way; returns how many are left without a report."""
+        deadline = time.monotonic() + seconds
+        left = 0
+        for producer in (self._producer, *self._retired):
+            left += producer.flush(max(0.0, deadline - time.monotonic()))
+        return left
+
+
+def _is_fatal(error: Exception) -> bool:
+    reason = error.args[0] if error.args else None
+    return isinstance(reason, KafkaError) and reason.fatal()
