@@ -11,20 +11,23 @@ from tollbook.demo.flights import YEAR
 from tollbook.demo.recount import LineKey, Use
 from tollbook.stack_file import Stack
 
-_LINES = """
+# Months are numbered from January 2013; a close's `through` is the first day after its month.
+_MONTH = "(12 * (extract(year FROM {0}) - %(year)s) + extract(month FROM {0}))::int"
+
+_LINES = f"""
 SELECT i.number, i.customer, l.charge, coalesce(l.dimensions->>'origin', ''),
-    (12 * (extract(year FROM l.service_from) - %(year)s) + extract(month FROM l.service_from))::int,
-    (12 * (extract(year FROM i.bill_on) - %(year)s) + extract(month FROM i.bill_on))::int,
+    {_MONTH.format("l.service_from")}, {_MONTH.format("r.through::date")} - 1,
     l.kind, l.quantity, l.amount_minor
-FROM invoice_lines AS l JOIN invoices AS i USING (tenant, invoice_id)
-WHERE tenant = %(tenant)s ORDER BY i.bill_on, i.customer, l.ordinal
+FROM invoice_lines AS l JOIN invoices AS i USING (tenant, invoice_id) JOIN bill_runs AS r
+    USING (tenant, run_id)
+WHERE tenant = %(tenant)s ORDER BY i.bill_on, i.customer, i.number, l.ordinal
 """
 
-_INVOICES = """
-SELECT number, customer,
-    (12 * (extract(year FROM bill_on) - %(year)s) + extract(month FROM bill_on))::int,
-    document_type, total_minor
-FROM invoices WHERE tenant = %(tenant)s ORDER BY bill_on, customer
+_INVOICES = f"""
+SELECT i.number, i.customer, {_MONTH.format("r.through::date")} - 1,
+    {_MONTH.format("i.bill_on")}, i.document_type, i.total_minor
+FROM invoices AS i JOIN bill_runs AS r USING (tenant, run_id)
+WHERE tenant = %(tenant)s ORDER BY i.bill_on, i.customer, i.number
 """
 
 _QUANTITIES = """
@@ -59,14 +62,14 @@ _VALUE_BY_METER = {"departures": 4, "seats_flown": 5, "miles": 5, "longest_delay
 
 @dataclass(frozen=True, slots=True)
 class HeldLine:
-    """An invoice line; `bill_month` is the month of its invoice's bill date."""
+    """An invoice line, and the month whose close issued it."""
 
     number: str
     airline: str
     charge: str
     origin: str
     month: int
-    bill_month: int
+    close: int
     kind: str
     quantity: Decimal
     cents: int
@@ -74,17 +77,16 @@ class HeldLine:
     @property
     def identity(self) -> LineKey:
         """The line under the name that the recount gives it."""
-        return LineKey(
-            self.airline, self.charge, self.origin, self.month, self.bill_month, self.kind
-        )
+        return LineKey(self.airline, self.charge, self.origin, self.month, self.close, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
 class HeldInvoice:
-    """An invoice's head."""
+    """An invoice's head: the month whose close issued it, and the month it is dated in."""
 
     number: str
     airline: str
+    close: int
     bill_month: int
     document_type: str
     cents: int

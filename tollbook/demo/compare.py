@@ -74,17 +74,16 @@ def check_lines(recounted: Mapping[LineKey, Bill], held: Iterable[HeldLine]) -> 
 
 def check_invoices(recounted: Mapping[LineKey, Bill], held: Iterable[HeldInvoice]) -> list[Check]:
     """Compare invoices' totals, and what each airline was billed in all."""
-    invoices: Counter[tuple[str, int]] = Counter()
+    invoices: Counter[tuple[str, int, int]] = Counter()
     airlines: Counter[str] = Counter()
     for key, bill in recounted.items():
-        invoices[key.airline, key.bill_month] += bill.cents
+        invoices[key.airline, key.close, key.bill_month] += bill.cents
         airlines[key.airline] += bill.cents
     theirs: dict[Any, int] = {}
     billed: Counter[str] = Counter()
     for invoice in held:
-        is_first = (invoice.airline, invoice.bill_month) not in theirs
-        name = (invoice.airline, invoice.bill_month)
-        theirs[name if is_first else (*name, invoice.number)] = invoice.cents
+        name = (invoice.airline, invoice.close, invoice.bill_month)
+        theirs[(*name, invoice.number) if name in theirs else name] = invoice.cents
         billed[invoice.airline] += invoice.cents
     total = _dollars(recounted.values())
     return [

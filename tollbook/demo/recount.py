@@ -46,14 +46,19 @@ class Use(NamedTuple):
 
 
 class LineKey(NamedTuple):
-    """A line's identity: for what, for which month, and on the invoice of which month."""
+    """A line's identity: for what, for which month, and issued by which month's close."""
 
     airline: str
     charge: str
     origin: str
     month: int
-    bill_month: int
+    close: int
     kind: str
+
+    @property
+    def bill_month(self) -> int:
+        """The month on whose first day its invoice is dated: fees at their start, usage after."""
+        return self.month if self.kind == "advance" else self.close + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +92,7 @@ def quantities(tables: duckdb.DuckDBPyConnection, feed: int) -> dict[Use, Decima
 def lines(
     tables: duckdb.DuckDBPyConnection, versions: list[Version], closes: int
 ) -> dict[LineKey, Bill]:
-    """Return every line that so many monthly closes must issue, corrections included.
-
-    A month's usage stands on the invoice dated the first of the next month.
-    """
+    """Return every line of usage that so many monthly closes must issue, corrections included."""
     issued: dict[LineKey, Bill] = {}
     position: dict[tuple[str, str, str, int], Bill] = {}
     for close in range(1, closes + 1):
@@ -103,7 +105,7 @@ def lines(
                 if due != before.cents:
                     kind = "usage" if use.month == close else "correction"
                     bill = Bill(quantity - before.quantity, due - before.cents)
-                    issued[LineKey(*what, close + 1, kind)] = bill
+                    issued[LineKey(*what, close, kind)] = bill
                     position[what] = Bill(quantity, due)
     return issued
 
@@ -111,7 +113,7 @@ def lines(
 def fees(
     tables: duckdb.DuckDBPyConnection, versions: list[Version], months: int
 ) -> dict[LineKey, Bill]:
-    """Return the fee of every airline and month, each billed at the month's start."""
+    """Return the fee of every airline and month: billed by the month's close, dated its start."""
     airlines = tables.execute("SELECT DISTINCT carrier FROM flights").fetchall()
     one = Decimal(1)
     return {

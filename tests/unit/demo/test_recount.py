@@ -97,7 +97,7 @@ def test_lines_and_corrections_add_up_to_rating_from_scratch(
 
 
 def test_every_close_but_the_first_corrects_earlier_months(issued: dict[LineKey, Bill]) -> None:
-    corrected = {key.bill_month for key in issued if key.kind == "correction"}
-    assert corrected == set(range(3, 14))
-    assert all(key.month < key.bill_month - 1 for key in issued if key.kind == "correction")
+    corrected = {key.close for key in issued if key.kind == "correction"}
+    assert corrected == set(range(2, 13))
+    assert all(key.month < key.close for key in issued if key.kind == "correction")
     assert all(bill.quantity >= Decimal(0) and bill.cents > 0 for bill in issued.values())
