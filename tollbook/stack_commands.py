@@ -59,14 +59,19 @@ def up(
         console.print(f"The stack in {data_dir} is up already.")
         console.print(status_table(known))
         return
-    control.check_ground(options)
-    _fetch_jars(console)
-    with StartView(console) as view:
-        state = control.start(options, view.show)
+    state = bring_up(console, options)
     console.print(f"\n[bold]Ready after {state.ready_at - state.started_at:.1f} s.[/]")
     _print_addresses(console, data_dir)
     if not detach:
         _stay(console, options.data_dir)
+
+
+def bring_up(console: Console, options: control.UpOptions) -> StackState:
+    """Start a stack and show its parts while they start; return it when all answer."""
+    control.check_ground(options)
+    _fetch_jars(console)
+    with StartView(console) as view:
+        return control.start(options, view.show)
 
 
 def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
