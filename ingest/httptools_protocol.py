@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from math import inf
+from time import perf_counter
 from typing import Any, cast
 
 import httptools
@@ -189,7 +190,7 @@ class HttpProtocol(asyncio.Protocol):
         head = Head(method, self._target, version, self._headers, self._repeated)
         keep_alive = version == "1.1" and parser.should_keep_alive() and not server.is_draining
         exchange = Exchange(
-            self, server.loop.time(), keep_alive=keep_alive, head_only=method == b"HEAD"
+            self, perf_counter(), keep_alive=keep_alive, head_only=method == b"HEAD"
         )
         self._head, self._exchange = head, exchange
         self._exchanges.append(exchange)
@@ -270,7 +271,7 @@ class HttpProtocol(asyncio.Protocol):
                 parts.append(
                     answer.encode(server.date, keep_alive=keep_alive, head_only=exchange.head_only)
                 )
-            elapsed = server.loop.time() - exchange.started
+            elapsed = perf_counter() - exchange.started
             server.counters.note_answer(answer.status, elapsed * 1000)
         if parts:
             self._transport.write(b"".join(parts))
@@ -296,7 +297,7 @@ class HttpProtocol(asyncio.Protocol):
         """Answer a broken request in its turn, and read nothing more."""
         exchange = self._exchange
         if exchange is None:
-            exchange = Exchange(self, self._server.loop.time(), keep_alive=False, head_only=False)
+            exchange = Exchange(self, perf_counter(), keep_alive=False, head_only=False)
             self._exchanges.append(exchange)
         if exchange.answer is None:
             exchange.answer = answer
