@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS usage_events
     log           UInt16                  COMMENT 'Incarnation of the topic',
     partition     UInt16                  COMMENT 'Kafka partition',
     offset        UInt64                  COMMENT 'Offset of the record in the partition',
-    index         UInt32                  COMMENT 'Index of the event in the record',
+    `index`       UInt32                  COMMENT 'Index of the event in the record',
     INDEX by_offset offset TYPE minmax GRANULARITY 1,
     INDEX by_identity identity TYPE bloom_filter(0.01) GRANULARITY 4
 )
@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS usage_identities
     log        UInt16           COMMENT 'Incarnation of the topic',
     partition  UInt16           COMMENT 'Kafka partition',
     offset     UInt64           COMMENT 'Offset of the record',
-    index      UInt32           COMMENT 'Index of the event in the record',
+    `index`    UInt32           COMMENT 'Index of the event in the record',
     body_hash  FixedString(8)   COMMENT 'Hash of what the client sent, stamped fields left out'
 )
 ENGINE = ReplacingMergeTree
@@ -48,7 +48,7 @@ CREATE TABLE IF NOT EXISTS usage_duplicates
     log        UInt16                  COMMENT 'Incarnation of the topic',
     partition  UInt16                  COMMENT 'Kafka partition',
     offset     UInt64                  COMMENT 'Offset of the copy',
-    index      UInt32                  COMMENT 'Index of the copy in its record',
+    `index`    UInt32                  COMMENT 'Index of the copy in its record',
     first_offset UInt64                COMMENT 'Offset of the event that counts',
     first_index  UInt32                COMMENT 'Index of the event that counts'
 )
@@ -62,7 +62,7 @@ CREATE TABLE IF NOT EXISTS usage_dead_letters
     log          UInt16                  COMMENT 'Incarnation of the topic',
     partition    UInt16                  COMMENT 'Kafka partition',
     offset       UInt64                  COMMENT 'Offset of the record',
-    index        UInt32                  COMMENT 'Index of the event in the record',
+    `index`      UInt32                  COMMENT 'Index of the event in the record',
     kind         LowCardinality(String)  COMMENT 'malformed, refused or conflict',
     reason       String                  COMMENT 'What is wrong, for a person',
     body         String                  COMMENT 'The bytes as they were received',
@@ -80,7 +80,7 @@ CREATE TABLE IF NOT EXISTS usage_rejections
     log            UInt16                  COMMENT 'Incarnation of the topic',
     partition      UInt16                  COMMENT 'Kafka partition',
     offset         UInt64                  COMMENT 'Offset of the record',
-    index          UInt32                  COMMENT 'Index of the event in the record',
+    `index`        UInt32                  COMMENT 'Index of the event in the record',
     reason         String                  COMMENT 'Why its value is not counted'
 )
 ENGINE = ReplacingMergeTree
