@@ -173,5 +173,22 @@ class Judge:
         if not len(old):
             return {}
         asked = [claims.identities[row] for row in old.tolist()]
-        found = self.archive.find(segment.at, asked, segment.horizon_offset)
+        found = self._unarchived_before(segment.horizon_offset)
+        found |= self.archive.find(segment.at, asked, segment.horizon_offset)
         return {int(row): found[key] for row, key in zip(old, asked, strict=True) if key in found}
+
+    def _unarchived_before(self, offset: int) -> dict[bytes, Seen]:
+        """Return new identities that are not yet archived and already lie before a horizon."""
+        return {
+            identity: Seen(place, index, body_hash)
+            for _, start, _, firsts in self._unarchived
+            if start < offset
+            for identity, body_hash, place, index in zip(
+                firsts.identities,
+                firsts.body_hashes,
+                firsts.offsets,
+                firsts.indexes,
+                strict=True,
+            )
+            if place < offset
+        }

@@ -1,0 +1,195 @@
+"""In-memory stand-ins for Redis, Postgres and ClickHouse that keep the same promises, no more."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pipelines.clickhouse_archive import ClickHouseArchive
+from pipelines.fold import ActiveMeter
+from pipelines.partition import Flush, SegmentMismatchError
+from pipelines.position import LogPartition
+from pipelines.segment import Segment
+from pipelines.verdict import Claims, Seen
+
+Row = dict[str, Any]
+
+
+@dataclass
+class FakeBook:
+    """Segments agreed by whoever comes first."""
+
+    known: list[ActiveMeter]
+    segments: dict[tuple[LogPartition, int], Segment] = field(default_factory=dict)
+
+    def agree(self, segment: Segment) -> Segment:
+        ids = tuple(meter.definition_id for meter in self.known)
+        key = (segment.at, segment.sequence)
+        stored = self.segments.setdefault(key, replace(segment, definitions=ids))
+        if replace(stored, definitions=()) != segment:
+            raise SegmentMismatchError(f"{stored} {segment}")
+        return stored
+
+    def meters(self, definitions: Sequence[int]) -> list[ActiveMeter]:
+        return [meter for meter in self.known if meter.definition_id in definitions]
+
+    def resume(
+        self, at: LogPartition, next_offset: int
+    ) -> tuple[Segment | None, dict[int, tuple[int, int]]]:
+        own = sorted(
+            (s for (p, _), s in self.segments.items() if p == at and s.start_offset <= next_offset),
+            key=lambda s: s.sequence,
+        )
+        if not own:
+            return None, {}
+        starts: dict[int, tuple[int, int]] = {}
+        for segment in own:
+            starts.setdefault(segment.slice, (segment.start_offset, segment.started_at_ms))
+        oldest = own[-1].horizon_slice
+        return own[-1], {number: start for number, start in starts.items() if number >= oldest}
+
+
+@dataclass
+class FakeMemory:
+    """Redis: the same checks as the scripts, and it forgets when told to."""
+
+    slices: dict[tuple[LogPartition, int], dict[bytes, Seen]] = field(default_factory=dict)
+    marker: dict[LogPartition, tuple[int, int]] = field(default_factory=dict)
+    checks_marker: bool = True
+
+    def claim(
+        self, segment: Segment, start: int, end: int, claims: Claims
+    ) -> Mapping[int, Seen] | None:
+        low, filled = self.marker.get(segment.at, (0, -1))
+        if self.checks_marker and (low > segment.horizon_slice or start > filled):
+            return None
+        hits: dict[int, Seen] = {}
+        own = self.slices.setdefault((segment.at, segment.slice), {})
+        rows = zip(
+            claims.identities, claims.body_hashes, claims.offsets, claims.indexes, strict=True
+        )
+        for row, (identity, body_hash, offset, index) in enumerate(rows):
+            mine = Seen(offset, index, body_hash)
+            old = None
+            for number in range(segment.horizon_slice, segment.slice):
+                old = old or self.slices.get((segment.at, number), {}).get(identity)
+            old = old or own.setdefault(identity, mine)
+            if old != mine:
+                hits[row] = old
+        self.marker[segment.at] = (low, max(filled, end))
+        return hits
+
+    def refill(
+        self, segment: Segment, end: int, slices: Iterable[tuple[int, Iterable[Claims]]]
+    ) -> None:
+        for number, parts in slices:
+            own = self.slices.setdefault((segment.at, number), {})
+            for part in parts:
+                rows = zip(
+                    part.identities, part.body_hashes, part.offsets, part.indexes, strict=True
+                )
+                own.update({i: Seen(offset, index, b) for i, b, offset, index in rows})
+        self.marker[segment.at] = (segment.horizon_slice, end)
+
+    def drop_before(self, segment: Segment) -> None:
+        low, filled = self.marker.get(segment.at, (segment.horizon_slice + 1, -1))
+        if low > segment.horizon_slice:
+            return
+        self.marker[segment.at] = (segment.horizon_slice, filled)
+        for at, number in list(self.slices):
+            if at == segment.at and number < segment.horizon_slice:
+                del self.slices[at, number]
+
+    def forget(self) -> None:
+        self.slices.clear()
+        if self.checks_marker:
+            self.marker.clear()
+
+
+@dataclass
+class FakeTables:
+    """ClickHouse: rows replace rows of the same key; later versions win."""
+
+    events: dict[Any, Row] = field(default_factory=dict)
+    identities: dict[Any, bytes] = field(default_factory=dict)
+    duplicates: dict[Any, Any] = field(default_factory=dict)
+    dead_letters: dict[Any, Any] = field(default_factory=dict)
+    rejections: dict[Any, str] = field(default_factory=dict)
+    windows: dict[Any, tuple[int, Row]] = field(default_factory=dict)
+    progress: dict[LogPartition, int] = field(default_factory=dict)
+
+    def write(self, flush: Flush, steps: int) -> bool:
+        """Write the first `steps` tables of a flush, as a crash would; True if all six."""
+        actions = [
+            self._events,
+            self._identities,
+            self._aside,
+            self._rejections,
+            self._windows,
+            self._progress,
+        ]
+        for action in actions[:steps]:
+            action(flush)
+        return steps >= len(actions)
+
+    def find(self, at: LogPartition, identities: Sequence[bytes], below: int) -> dict[bytes, Seen]:
+        found: dict[bytes, Seen] = {}
+        for (place, identity, offset, index), body_hash in sorted(self.identities.items()):
+            if place == at and offset < below and identity in identities:
+                found.setdefault(identity, Seen(offset, index, body_hash))
+        return found
+
+    def slices(
+        self, segment: Segment, slice_starts: Mapping[int, tuple[int, int]], end: int
+    ) -> Iterable[tuple[int, Iterable[Claims]]]:
+        """The bounds are the real archive's; only the range query is a dictionary's."""
+
+        class _Ranged(ClickHouseArchive):
+            def _range(inner, at: LogPartition, start: int, stop: int) -> Any:  # noqa: N805
+                own = [
+                    (identity, body, offset, index)
+                    for (p, identity, offset, index), body in self.identities.items()
+                    if p == at and start <= offset < stop
+                ]
+                columns = list(zip(*own, strict=True)) or [(), (), (), ()]
+                yield Claims(*(list(column) for column in columns))
+
+        return _Ranged(None).slices(segment, slice_starts, end)
+
+    def _events(self, flush: Flush) -> None:
+        for table in flush.events:
+            for row in table.to_pylist():
+                self.events[flush.at, row["offset"], row["index"]] = row
+
+    def _identities(self, flush: Flush) -> None:
+        for table in flush.events:
+            for row in table.select(["identity", "offset", "index", "body_hash"]).to_pylist():
+                key = (flush.at, row["identity"], row["offset"], row["index"])
+                self.identities[key] = row["body_hash"]
+
+    def _aside(self, flush: Flush) -> None:
+        for duplicate in flush.duplicates:
+            self.duplicates[flush.at, duplicate.offset, duplicate.index] = duplicate
+        for letter in flush.dead_letters:
+            self.dead_letters[flush.at, letter.offset, letter.index] = letter
+
+    def _rejections(self, flush: Flush) -> None:
+        for rejection in flush.rejections:
+            key = (rejection.meter, flush.at, rejection.offset, rejection.index)
+            self.rejections[key] = rejection.reason
+
+    def _windows(self, flush: Flush) -> None:
+        names = (
+            "tenant", "meter", "subject", "dimensions", "item", "window_start", "partition",
+            "segment",
+        )  # fmt: skip
+        for row in flush.windows.to_pylist():
+            version = int.from_bytes(row["version"], "little")
+            key = tuple(row[name] for name in names)
+            held = self.windows.get(key)
+            if held is not None and held[0] == version:
+                assert held[1] == row, "one version, two values"
+            if held is None or held[0] <= version:
+                self.windows[key] = (version, row)
+
+    def _progress(self, flush: Flush) -> None:
+        self.progress[flush.at] = max(self.progress.get(flush.at, 0), flush.next_offset)
