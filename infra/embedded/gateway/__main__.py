@@ -61,7 +61,11 @@ def _serve(listener: socket.socket, data_dir: Path, password: str, limits: Limit
     logging.getLogger("tollbook.clickhouse").info(
         "ready port=%d engine=%s", listener.getsockname()[1], engine.version
     )
-    server.serve()
+    is_clean = server.serve()
+    if not is_clean:
+        # Requests still run in the engine; closing it would wait for them. Disks hold what was
+        # acknowledged, as they do after a crash.
+        os._exit(2)
     sessions.close_all()
     engine.close()
 

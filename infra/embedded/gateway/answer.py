@@ -10,6 +10,7 @@ import socket
 import string
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -59,6 +60,7 @@ class Wire:
     is_head: bool
     is_chunked: bool
     keep_alive: bool
+    is_request_read: Callable[[], bool]
     spool_dir: Path
     held_bytes: int
     sent_bytes: int = 0
@@ -89,7 +91,7 @@ class Answer:
     _held_size: int = 0
     _tag: str = ""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Adds bytes of the result; sends them once the status is settled."""
         if not data:
             return
@@ -97,7 +99,7 @@ class Answer:
             self._compressor = self._compressor or make_compressor(self.coding)
             data = self._compressor.compress(data)
         if self.has_begun:
-            self._send_chunk(data)
+            self._send_chunk(bytes(data))
             return
         self._hold(data)
         if self._held_size > self.wire.held_bytes and not self.waits_for_end:
@@ -137,7 +139,7 @@ class Answer:
         """Lets go of what was held; to be called whatever happened."""
         self._drop_held()
 
-    def _hold(self, data: bytes) -> None:
+    def _hold(self, data: bytes | memoryview) -> None:
         if self._held is None:
             self._held = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by close()
                 max_size=2 * self.wire.held_bytes, dir=str(self.wire.spool_dir)
@@ -178,6 +180,8 @@ class Answer:
         elif self.wire.is_chunked:
             self.headers["Transfer-Encoding"] = "chunked"
         else:
+            self.wire.keep_alive = False
+        if not self.wire.is_request_read():
             self.wire.keep_alive = False
         self.headers["Connection"] = "keep-alive" if self.wire.keep_alive else "close"
         lines.extend(f"{name}: {value}" for name, value in self.headers.items())

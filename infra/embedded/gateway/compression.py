@@ -18,7 +18,7 @@ CODINGS = ("lz4", "zstd", "gzip", "deflate")
 class Compressor(Protocol):
     """A running content coding of one answer."""
 
-    def compress(self, data: bytes, /) -> bytes:
+    def compress(self, data: bytes | memoryview, /) -> bytes:
         """Returns what is ready to be sent."""
 
     def flush(self) -> bytes:
@@ -64,7 +64,7 @@ class _Lz4Compressor:
         self._frame = lz4.frame.LZ4FrameCompressor()
         self._begun = False
 
-    def compress(self, data: bytes, /) -> bytes:
+    def compress(self, data: bytes | memoryview, /) -> bytes:
         head = b"" if self._begun else bytes(self._frame.begin())
         self._begun = True
         return head + bytes(self._frame.compress(data))

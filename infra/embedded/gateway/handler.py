@@ -12,7 +12,7 @@ from pathlib import Path
 from infra.embedded.gateway.answer import Answer, Wire
 from infra.embedded.gateway.chdb_engine import Engine, EngineConnection, quote_name
 from infra.embedded.gateway.compression import decompress
-from infra.embedded.gateway.errors import GatewayError
+from infra.embedded.gateway.errors import ClientGoneError, GatewayError
 from infra.embedded.gateway.limits import Limits
 from infra.embedded.gateway.login import check_login
 from infra.embedded.gateway.multipart import Form, add_tables, is_form, read_all, read_form
@@ -26,6 +26,7 @@ log = logging.getLogger("tollbook.clickhouse")
 
 # ClickHouse's max_query_size: a statement before an insert's data is no longer than this.
 _HEAD_BYTES = 262_144
+_QUERY_ID = "X-ClickHouse-Query-Id"
 _METHODS = ("GET", "HEAD", "POST")
 
 
@@ -47,6 +48,7 @@ class Handler:
             is_head=request.method == "HEAD",
             is_chunked=request.is_chunking,
             keep_alive=request.keep_alive and may_stay,
+            is_request_read=request.is_read,
             spool_dir=self.spool_dir,
             held_bytes=self.limits.held_bytes,
         )
@@ -54,15 +56,29 @@ class Handler:
         answer.headers["X-ClickHouse-Server-Display-Name"] = "tollbook"
         started, code = time.monotonic(), 0
         try:
-            self._answer(request, answer)
-        except GatewayError as error:
-            code = error.code
-            wire.keep_alive = wire.keep_alive and request.is_read()
-            answer.fail(error, self.engine.version)
+            code = self._answer_or_fail(request, answer)
+        except ClientGoneError:
+            code = 210
         finally:
             answer.close()
             _log(request, answer, code, time.monotonic() - started)
         return wire.keep_alive
+
+    def _answer_or_fail(self, request: Request, answer: Answer) -> int:
+        """Answers whatever happens; returns ClickHouse's error code, 0 for none."""
+        try:
+            self._answer(request, answer)
+        except ClientGoneError:
+            raise
+        except GatewayError as error:
+            failure = error
+        except Exception:
+            log.exception("request failed query_id=%s", answer.headers.get(_QUERY_ID))
+            failure = GatewayError(49, "LOGICAL_ERROR", "The gateway failed; its log tells why")
+        else:
+            return 0
+        answer.fail(failure, self.engine.version)
+        return failure.code
 
     def _answer(self, request: Request, answer: Answer) -> None:
         if request.method not in _METHODS:
@@ -79,7 +95,7 @@ class Handler:
             _say_ok(answer)
             return
         options = read_options(request)
-        answer.headers["X-ClickHouse-Query-Id"] = options.query_id
+        answer.headers[_QUERY_ID] = options.query_id
         answer.headers["X-ClickHouse-Timezone"] = "UTC"
         answer.headers["Content-Type"] = "application/octet-stream"
         answer.coding = options.coding
@@ -184,7 +200,7 @@ def _log(request: Request, answer: Answer, code: int, seconds: float) -> None:
         request.path,
         answer.status,
         code,
-        answer.headers.get("X-ClickHouse-Query-Id", "-"),
+        answer.headers.get(_QUERY_ID, "-"),
         seconds * 1000,
         answer.summary.read_rows,
         answer.summary.written_rows,

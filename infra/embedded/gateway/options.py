@@ -62,7 +62,7 @@ def read_options(request: Request) -> Options:
     query_id = given.get("query_id") or headers.get("x-clickhouse-query-id") or str(uuid4())
     output_format = given.get("default_format") or headers.get("x-clickhouse-format")
     for name, text in (("query_id", query_id), ("default_format", output_format or "")):
-        if not (text.isascii() and text.isprintable() or not text):
+        if not ((text.isascii() and text.isprintable()) or not text):
             raise GatewayError(36, "BAD_ARGUMENTS", f"{name} may hold printable ASCII only")
     compresses = _is_on(given, "enable_http_compression", default="1")
     accepted = headers.get("accept-encoding", "")

@@ -22,6 +22,7 @@ _STREAMED_FORMATS = frozenset(
         *("jsoncompactstringseachrow",),
     }
 )
+_PIECE_BYTES = 1024 * 1024
 _ARROW_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 
@@ -63,7 +64,9 @@ def run_query(
     answer.summary.written_bytes += result.bytes_written()
     if not statement.has_result and result.size():
         answer.headers["X-ClickHouse-Format"] = output_format
-    answer.write(result.bytes())
+    view = result.get_memview().view()
+    for at in range(0, len(view), _PIECE_BYTES):
+        answer.write(view[at : at + _PIECE_BYTES])
 
 
 def _write_stream(running: Any, is_arrow: bool, answer: Answer) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httptools
 
-from infra.embedded.gateway.errors import ClientGoneError, HttpError
+from infra.embedded.gateway.errors import GatewayError, HttpError
 from infra.embedded.gateway.limits import Limits
 
 _RECEIVE_BYTES = 256 * 1024
@@ -77,11 +77,14 @@ class RequestReader:
             self._check_head_size()
         return self._request()
 
-    def _receive(self, seconds: float) -> bytes:
+    def _receive(self, seconds: float) -> bytes | None:
+        """Returns what arrived: nothing when the peer closed, None when the time ran out."""
         self._connection.settimeout(max(seconds, 0.01))
         try:
             return self._connection.recv(_RECEIVE_BYTES)
-        except (TimeoutError, ConnectionError):
+        except TimeoutError:
+            return None
+        except OSError:
             return b""
 
     def _feed(self, data: bytes) -> None:
@@ -121,7 +124,7 @@ class RequestReader:
             params=dict(pairs),
             headers=headers,
             body=self._body(),
-            keep_alive=self._parser.should_keep_alive() and not self.is_pipelined,
+            keep_alive=self._parser.should_keep_alive(),
             is_chunking=self._parser.get_http_version() != "1.0",
             is_read=lambda: self.is_complete and not self.is_pipelined,
         )
@@ -135,8 +138,12 @@ class RequestReader:
             if self.is_complete:
                 return
             data = self._receive(self._limits.body_seconds)
+            if data is None:
+                message = f"No byte of the body came for {self._limits.body_seconds:g} seconds"
+                raise GatewayError(209, "SOCKET_TIMEOUT", message, status=408)
             if not data:
-                raise ClientGoneError("the request's body ended early")
+                message = "The request's body ended before its declared end"
+                raise GatewayError(33, "CANNOT_READ_ALL_DATA", message, status=400)
             self._feed(data)
 
     def on_message_begin(self) -> None:

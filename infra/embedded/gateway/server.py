@@ -30,8 +30,11 @@ class Server:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_busy_by_connection: dict[socket.socket, bool] = field(default_factory=dict)
 
-    def serve(self) -> None:
-        """Accepts until `is_stopping` is set, then ends what is idle and waits for the rest."""
+    def serve(self) -> bool:
+        """Accepts until `is_stopping` is set, then ends what is idle and waits for the rest.
+
+        Returns True where every request got its answer.
+        """
         self.listener.settimeout(_TICK_SECONDS)
         last_sweep = time.monotonic()
         while not self.is_stopping.is_set():
@@ -42,7 +45,7 @@ class Server:
                 self.handler.sessions.close_expired()
                 last_sweep = time.monotonic()
         self.listener.close()
-        self._drain()
+        return self._drain()
 
     def _take(self, connection: socket.socket) -> None:
         limits = self.handler.limits
@@ -76,9 +79,7 @@ class Server:
             request = reader.read()
         except HttpError as error:
             log.info("request refused status=%d: %s", error.status, error)
-            wire = Wire(connection, False, True, False, self.handler.spool_dir, limits.held_bytes)
-            Answer(wire).fail(error, self.handler.engine.version)
-            self._linger(connection)
+            self._refuse(connection, error)
             return False
         if request is None:
             return False
@@ -86,10 +87,23 @@ class Server:
         connection.settimeout(limits.send_seconds)
         stays = self.handler.handle(request, connection, may_stay=not self.is_stopping.is_set())
         self._mark(connection, is_busy=False)
-        if not reader.is_complete:
+        if not request.is_read():
             self._linger(connection)
             return False
         return stays
+
+    def _refuse(self, connection: socket.socket, error: HttpError) -> None:
+        wire = Wire(
+            connection,
+            is_head=False,
+            is_chunked=True,
+            keep_alive=False,
+            is_request_read=lambda: False,
+            spool_dir=self.handler.spool_dir,
+            held_bytes=self.handler.limits.held_bytes,
+        )
+        Answer(wire).fail(error, self.handler.engine.version)
+        self._linger(connection)
 
     def _mark(self, connection: socket.socket, *, is_busy: bool) -> None:
         with self._lock:
@@ -105,16 +119,17 @@ class Server:
                 if not connection.recv(1 << 18):
                     return
 
-    def _drain(self) -> None:
+    def _drain(self) -> bool:
         deadline = time.monotonic() + self.handler.limits.drain_seconds
         while time.monotonic() < deadline:
             with self._lock:
                 open_now = dict(self._is_busy_by_connection)
             if not open_now:
-                return
+                return True
             for connection, is_busy in open_now.items():
                 if not is_busy:
                     with contextlib.suppress(OSError):
                         connection.shutdown(socket.SHUT_RD)
             time.sleep(0.02)
         log.info("draining ended with %d requests cut", len(open_now))
+        return False
