@@ -176,7 +176,7 @@ def stored(tables: FakeTables) -> dict[Any, tuple[int, Decimal, Decimal]]:
 @pytest.mark.parametrize("seed", range(3))
 def test_totals_equal_a_recount_after_crashes_forgetting_and_overlap(seed: int) -> None:
     rnd = random.Random(seed)
-    truth = make_log(rnd, 1500, append_step_ms=1000)
+    truth = make_log(rnd, 800, append_step_ms=1000)
     servers = Servers()
     faults = run_with_faults(truth, servers, rnd, workers=3)
     assert faults["crash"] > 3
@@ -191,7 +191,7 @@ def test_totals_equal_a_recount_after_crashes_forgetting_and_overlap(seed: int) 
 def test_copies_older_than_the_horizon_are_found_in_the_archive(seed: int) -> None:
     """Slices of 100 events, two looked at: most copies lie before the horizon."""
     rnd = random.Random(seed)
-    truth = make_log(rnd, 1500, append_step_ms=2000)
+    truth = make_log(rnd, 800, append_step_ms=2000)
     servers = Servers(plan=SlicePlan(slice_events=100, slices_max=2))
     run_with_faults(truth, servers, rnd, workers=2)
     assert max(s.horizon_slice for s in servers.book.segments.values()) > 5
@@ -203,7 +203,7 @@ def test_copies_older_than_the_horizon_are_found_in_the_archive(seed: int) -> No
 def test_a_memory_that_does_not_check_its_marker_counts_copies_twice() -> None:
     """The harness can fail: without the marker a forgetful memory is believed."""
     rnd = random.Random(1)
-    truth = make_log(rnd, 1500, append_step_ms=1000)
+    truth = make_log(rnd, 800, append_step_ms=1000)
     servers = Servers(memory=FakeMemory(checks_marker=False))
     run_with_faults(truth, servers, rnd, workers=1)
     assert len(servers.tables.events) > len(truth.events)
