@@ -6,9 +6,9 @@ import click
 import typer
 
 from infra.embedded.errors import StackError
-from tollbook import stack_commands
+from tollbook import ingest_commands, stack_commands
 
-_MODULES = [stack_commands]
+_MODULES = [stack_commands, ingest_commands]
 
 
 def build() -> typer.Typer:
