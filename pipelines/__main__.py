@@ -56,6 +56,8 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    # The supervisor takes a worker that says this for ready.
+    _say("ready: reads partitions " + ",".join(str(at.partition) for at in worker.logs))
     try:
         cli_main(build_dataflow(worker))  # type: ignore[no-untyped-call]
     except (LogAlarmError, SegmentMismatchError) as alarm:

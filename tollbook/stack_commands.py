@@ -55,14 +55,15 @@ def up(
         partitions=partitions,
     )
     known = read_state(options.data_dir)
-    if known is not None and known.is_up:
+    is_ours = known is None or not known.is_up
+    if known is not None and known.is_up and known.phase == "ready":
         console.print(f"The stack in {data_dir} is up already.")
         console.print(status_table(known))
         return
     state = bring_up(console, options)
     console.print(f"\n[bold]Ready after {state.ready_at - state.started_at:.1f} s.[/]")
     _print_addresses(console, data_dir)
-    if not detach:
+    if is_ours and not detach:
         _stay(console, options.data_dir)
 
 

@@ -100,26 +100,24 @@ def status_table(state: StackState) -> Table:
     """Return one row per part."""
     title = f"{state.data_dir}: {state.phase}, up for {_duration(time.time() - state.started_at)}"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for name in ("part", "state"):
-        table.add_column(name)
-    for name in ("pid", "memory", "for", "restarts"):
-        table.add_column(name, justify="right")
-    for name in ("address", "last end"):
-        table.add_column(name)
+    for name in ("part", "state", "address"):
+        table.add_column(name, no_wrap=True)
+    for name in ("pid", "memory", "for"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("restarts")
     now = time.time()
     for part in state.parts.values():
         table.add_row(
             part.name,
             Text(part.state, _COLOURS.get(part.state, "yellow")),
+            part.address,
             str(part.pid or ""),
             _memory(part),
             _duration(now - part.since),
-            str(part.restarts or ""),
-            part.address,
-            part.last_end,
+            f"{part.restarts}: {part.last_end}" if part.last_end else "",
         )
     for name in state.not_started:
-        table.add_row(name, Text("has no program yet", "dim"), "", "", "", "", "", "")
+        table.add_row(name, Text("absent", "dim"), "", "", "", "", "has no program yet")
     return table
 
 

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import fcntl
+import json
 import os
 import sys
 import time
@@ -84,4 +85,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except StackError as error:
-        sys.exit(str(error))
+        # One line of JSON, for `up` to read from the log.
+        sys.exit(json.dumps({"problem": error.problem, "remedy": error.remedy}))

@@ -4,6 +4,7 @@
 else: addresses, a key, and pids by name. Both are replaced in one step, and private.
 """
 
+import contextlib
 import json
 import time
 from dataclasses import asdict, dataclass, field
@@ -103,7 +104,7 @@ class Board:
         """Record a part's new state, and its process where that is new."""
         part = self.state.parts[name]
         now = time.time()
-        if state == "ready":
+        if state in {"ready", "done"}:
             part.start_seconds = now - part.since
         part.state, part.since = state, now
         if key is not None:
@@ -117,7 +118,8 @@ class Board:
         number = self.state.events[-1][0] + 1 if self.state.events else 1
         self.state.events.append((number, time.time(), text))
         del self.state.events[:-_EVENTS_KEPT]
-        print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}", flush=True)
+        with contextlib.suppress(OSError):
+            print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}", flush=True)
         self.write()
 
     def enter(self, phase: str) -> None:
@@ -128,7 +130,14 @@ class Board:
         self.write()
 
     def write(self) -> None:
-        """Write both files."""
+        """Write both files; a full disk must not keep the supervisor from its work."""
+        try:
+            self._write()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                print(f"{STATE_FILE} cannot be written: {error}", flush=True)
+
+    def _write(self) -> None:
         directory = self._config.data_dir
         write_private(directory / STATE_FILE, asdict(self.state))
         if self.state.phase == "ready":

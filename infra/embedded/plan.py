@@ -123,6 +123,7 @@ def _worker(config: StackConfig, index: int) -> Part:
         command=_python("-m", "pipelines", *which),
         environment=_addresses(config),
         after=("provision",),
+        ready_text=" ready: ",
         stop_seconds=20,
     )
 

@@ -99,7 +99,7 @@ class Supervisor:
             log_start = _size(self._log(part))
             process = await self._spawn(part)
             started = time.monotonic()
-            came_up = await self._wait_ready(part, process)
+            came_up = await self._wait_ready(part, process, log_start)
             code = await process.wait()
             if part.runs_once and code == 0:
                 self._board.change(part.name, "done")
@@ -108,12 +108,11 @@ class Supervisor:
             lasted = time.monotonic() - started
             failures = 1 if came_up and lasted > _SETTLED_SECONDS else failures + 1
             self._record_death(part, code, lasted)
+            text = logs.tail(self._log(part), log_start)
             if not self._ready[part.name].is_set():
-                self._give_up_if_hopeless(part, failures, log_start)
+                self._give_up_if_hopeless(part, failures, text)
             pause = pause_seconds(failures)
-            self._board.tell(
-                f"{part.name} {_ending(code)} after {lasted:.1f} s; next start in {pause:.1f} s"
-            )
+            self._tell_death(part, text, pause)
             await self._end_stragglers(part)
             await asyncio.sleep(pause)
             self._board.state.parts[part.name].restarts += 1
@@ -166,18 +165,22 @@ class Supervisor:
                 start_new_session=True,
             )
 
-    async def _wait_ready(self, part: Part, process: asyncio.subprocess.Process) -> bool:
+    async def _wait_ready(
+        self, part: Part, process: asyncio.subprocess.Process, log_start: int
+    ) -> bool:
         """Wait until a part answers or ends; tell whether it answered."""
         if part.runs_once:
             return False
-        asked = time.monotonic()
         while process.returncode is None:
-            if part.is_ready is None:
-                answers = time.monotonic() - asked > 1
-            else:
+            if part.is_ready is not None:
                 answers = await part.is_ready()
+            else:
+                answers = part.ready_text in logs.tail(self._log(part), log_start)
             if answers and process.returncode is None:
                 self._board.change(part.name, "ready")
+                if self._ready[part.name].is_set():
+                    seconds = self._board.state.parts[part.name].start_seconds
+                    self._board.tell(f"{part.name} is ready again {seconds:.1f} s after its start")
                 self._ready[part.name].set()
                 return True
             await asyncio.sleep(_POLL_SECONDS)
@@ -188,8 +191,15 @@ class Supervisor:
         state.last_end = f"{_ending(code)} after {lasted:.1f} s"
         self._board.change(part.name, "down")
 
-    def _give_up_if_hopeless(self, part: Part, failures: int, log_start: int) -> None:
-        text = logs.tail(self._log(part), log_start)
+    def _tell_death(self, part: Part, text: str, pause: float) -> None:
+        why = ""
+        if logs.is_hopeless(text):
+            problem, remedy = logs.explain(text, self._log(part), self._config.data_dir)
+            why = f": {problem}. {remedy}"
+        ending = self._board.state.parts[part.name].last_end
+        self._board.tell(f"{part.name} {ending}; next start in {pause:.1f} s{why}")
+
+    def _give_up_if_hopeless(self, part: Part, failures: int, text: str) -> None:
         if failures >= _TRIES_AT_START or part.runs_once or logs.is_hopeless(text):
             self._fail(part, text)
 
@@ -253,9 +263,9 @@ class Supervisor:
     async def _turn_logs(self) -> None:
         while True:
             await asyncio.sleep(_ROTATE_SECONDS)
-            for part in self._parts:
+            for name in ("supervisor", *(part.name for part in self._parts)):
                 with contextlib.suppress(OSError):
-                    logs.rotate(self._log(part))
+                    logs.rotate(logs.log_path(self._config.data_dir, name))
 
     def _log(self, part: Part) -> Path:
         return logs.log_path(self._config.data_dir, part.name)
