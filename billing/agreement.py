@@ -1,0 +1,150 @@
+"""Checks of subscriptions: what they name exists, has prices, and is billed by one of them only."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from itertools import combinations
+
+from billing.charge import Charge, has_price_in
+from billing.customer import Customer, Item, Subscription
+from billing.declaration import Declarations
+from billing.facts import Facts, first_charge
+
+Fault = Callable[[str], None]
+
+
+def check_subscriptions(
+    declared: Declarations,
+    before: Facts,
+    billed_until: Mapping[str, datetime],
+    after: Facts,
+) -> None:
+    """Note every fault of the declared subscriptions, given the facts before and after."""
+    for key, subscription in declared.subscriptions.items():
+
+        def fault(message: str, key: str = key) -> None:
+            declared.fault("subscriptions", key, f"subscription {key}: {message}")
+
+        _check_names(subscription, after, fault)
+        was = before.subscriptions.get(key)
+        if was is not None and key in billed_until:
+            zone = before.customers[was.customer].zone
+            _check_billed(subscription, was, billed_until[key].astimezone(zone), fault)
+    _check_currencies(declared, after)
+    _check_contests(declared, after)
+
+
+def _check_names(subscription: Subscription, after: Facts, fault: Fault) -> None:
+    if subscription.customer not in after.customers:
+        fault(f"there is no customer {subscription.customer}")
+    for item in subscription.items:
+        book = after.price_books.get(item.price_book)
+        if book is None:
+            fault(f"there is no price book {item.price_book}")
+        elif not after.versions(item):
+            fault(f"price book {book.key} has no version {item.version}")
+
+
+def _check_billed(
+    subscription: Subscription, was: Subscription, until: datetime, fault: Fault
+) -> None:
+    """See that what was billed stays as it was."""
+    for name in ("customer", "start"):
+        if getattr(was, name) != getattr(subscription, name):
+            fault(f"it has been billed: its {name} does not change")
+    kept = {(item.key, item.price_book) for item in subscription.items}
+    for item in was.items:
+        if (item.key, item.price_book) not in kept:
+            fault(f"item {item.key} has been billed: removing it is not supported yet")
+    if subscription.end is not None and until.date() > subscription.end != was.end:
+        fault(f"it has been billed until {until:%Y-%m-%d}, after its end")
+
+
+def _check_currencies(declared: Declarations, after: Facts) -> None:
+    """See that every charge of a subscription has prices in its customer's currency."""
+    for key, subscription in after.subscriptions.items():
+        customer = after.customers.get(subscription.customer)
+        if customer is None:
+            continue
+        lacking = {
+            f"charge {charge.key} of price book {item.price_book} version {version.version}"
+            for item in subscription.items
+            if item.price_book in after.price_books
+            for version in after.versions(item)
+            for charge in version.charges
+            for price in charge.prices()
+            if not has_price_in(price, customer.currency, version.currency)
+        }
+        for name in sorted(lacking):
+            message = f"subscription {key}: {name} has no price in {customer.currency}"
+            _fault_of_any(declared, key, subscription, message)
+
+
+def _fault_of_any(
+    declared: Declarations, key: str, subscription: Subscription, message: str
+) -> None:
+    """Lay a fault on the declared thing that brings it about."""
+    if key in declared.subscriptions:
+        declared.fault("subscriptions", key, message)
+    elif subscription.customer in declared.customers:
+        declared.fault("customers", subscription.customer, message)
+    else:
+        for item in subscription.items:
+            if item.price_book in declared.price_books:
+                declared.fault("price_books", item.price_book, message)
+                return
+
+
+def _check_contests(declared: Declarations, after: Facts) -> None:
+    """See that no usage would be billed by two subscriptions."""
+    by_customer: dict[str, list[Subscription]] = {}
+    for subscription in after.subscriptions.values():
+        if all(item.price_book in after.price_books for item in subscription.items):
+            by_customer.setdefault(subscription.customer, []).append(subscription)
+    for key, own in by_customer.items():
+        if key in after.customers and _has_open_subjects(after.customers[key], after):
+            for one, other in combinations(own, 2):
+                for meter in sorted(_contested(after, one, other)):
+                    message = (
+                        f"subscriptions {one.key} and {other.key} of customer {key} would both"
+                        f" bill meter {meter}: name the subscription of each subject, give the"
+                        " charges filters that exclude each other, or say shared: true"
+                    )
+                    _fault_of_any(declared, one.key, other, message)
+
+
+def _has_open_subjects(customer: Customer, after: Facts) -> bool:
+    """Return whether a customer has subjects that name no subscription."""
+    declared = any(subject.subscription is None for subject in customer.subjects)
+    known = after.assignments.get(customer.key, ())
+    return declared or any(owned.subscription is None for owned in known)
+
+
+def _contested(after: Facts, one: Subscription, other: Subscription) -> set[str]:
+    if (one.end is not None and one.end <= other.start) or (
+        other.end is not None and other.end <= one.start
+    ):
+        return set()
+    return {
+        str(charge.meter)
+        for charge in _metered(after, one.items)
+        for rival in _metered(after, other.items)
+        if charge.meter == rival.meter
+        and not (charge.shared or rival.shared)
+        and not _exclude_each_other(charge, rival)
+    }
+
+
+def _exclude_each_other(charge: Charge, rival: Charge) -> bool:
+    return any(
+        name in rival.filter and rival.filter[name] != value
+        for name, value in charge.filter.items()
+    )
+
+
+def _metered(after: Facts, items: Sequence[Item]) -> list[Charge]:
+    return [
+        charge
+        for item in items
+        for key in after.charge_keys(item)
+        if (charge := first_charge(after.versions(item), key)).meter is not None
+    ]

@@ -1,0 +1,130 @@
+"""Checks declarations against each other and against what is known, before any is applied.
+
+Each fault names the place of the thing that causes it; all of them are found in one pass.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from billing.agreement import check_subscriptions
+from billing.charge import Charge
+from billing.declaration import Declarations
+from billing.facts import Facts
+from billing.owners import check_owners
+from billing.price_book import PriceBook, to_content
+from pipelines.meter import MeterDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the database holds when declarations arrive."""
+
+    facts: Facts
+    meters: Mapping[str, MeterDefinition] = field(default_factory=dict)
+    billed_until: Mapping[str, datetime] = field(default_factory=dict)
+    """Until when each subscription has been billed."""
+
+
+def check(declared: Declarations, known: Known) -> None:
+    """Note every fault in `declared`."""
+    meters = {**known.meters, **{k: meter.definition for k, meter in declared.meters.items()}}
+    _check_meters(declared, known)
+    books = dict(known.facts.price_books)
+    for key, book in declared.price_books.items():
+        merged = _merged(declared, books.get(key), book)
+        if merged is not None:
+            books[key] = merged
+            _check_charges(declared, merged, meters)
+    after = Facts(
+        revision=known.facts.revision,
+        price_books=books,
+        customers={**known.facts.customers, **declared.customers},
+        subscriptions={**known.facts.subscriptions, **declared.subscriptions},
+        assignments=known.facts.assignments,
+    )
+    _check_customers(declared, known)
+    check_owners(declared, known.facts)
+    check_subscriptions(declared, known.facts, known.billed_until, after)
+
+
+def _check_meters(declared: Declarations, known: Known) -> None:
+    for key, meter in declared.meters.items():
+        before = known.meters.get(key)
+        if before is not None and before.aggregation != meter.definition.aggregation:
+            message = (
+                f"meter {key} aggregates by {before.aggregation}, and that stays:"
+                f" give the {meter.definition.aggregation} a key of its own"
+            )
+            declared.fault("meters", key, message)
+
+
+def _merged(declared: Declarations, before: PriceBook | None, book: PriceBook) -> PriceBook | None:
+    """Return a book with its published versions, which nothing changes."""
+    versions = {version.version: version for version in before.versions} if before else {}
+    for version in book.versions:
+        published = versions.setdefault(version.version, version)
+        if to_content(published) != to_content(version):
+            declared.fault(
+                "price_books",
+                book.key,
+                f"price book {book.key}: version {version.version} is published and does not"
+                f" change; declare the new prices as version {max(versions) + 1}",
+            )
+            return None
+    merged = book.model_copy(update={"versions": tuple(versions[n] for n in sorted(versions))})
+    try:
+        merged.check()
+    except ValueError as error:
+        declared.fault("price_books", book.key, str(error))
+        return None
+    return merged
+
+
+def _check_charges(
+    declared: Declarations, book: PriceBook, meters: Mapping[str, MeterDefinition]
+) -> None:
+    faults: dict[str, None] = {}
+    for version in book.versions:
+        for charge in version.charges:
+            faults.update(dict.fromkeys(_charge_faults(charge, meters)))
+            own = [price for price in charge.prices() if not isinstance(price, dict)]
+            in_maps = [price for price in charge.prices() if isinstance(price, dict)]
+            if in_maps and any(price != 0 for price in own):
+                faults[f"charge {charge.key}: give all its prices by currency, or none"] = None
+    for message in faults:
+        declared.fault("price_books", book.key, f"price book {book.key}: {message}")
+
+
+def _charge_faults(charge: Charge, meters: Mapping[str, MeterDefinition]) -> list[str]:
+    if charge.meter is None:
+        return []
+    meter = meters.get(charge.meter)
+    if meter is None:
+        return [f"charge {charge.key}: there is no meter {charge.meter}"]
+    faults = [
+        f"charge {charge.key}: meter {charge.meter} has no dimension {name}"
+        for name in (*charge.group_by, *charge.filter)
+        if name not in meter.dimensions
+    ]
+    if charge.on_change == "continue" and not meter.is_additive:
+        faults.append(
+            f"charge {charge.key}: on_change continue needs a meter whose parts add up, and"
+            f" {charge.meter} aggregates by {meter.aggregation}"
+        )
+    return faults
+
+
+def _check_customers(declared: Declarations, known: Known) -> None:
+    billed = {
+        known.facts.subscriptions[key].customer
+        for key in known.billed_until
+        if key in known.facts.subscriptions
+    }
+    for key, customer in declared.customers.items():
+        before = known.facts.customers.get(key)
+        if before is not None and key in billed:
+            for name in ("currency", "time_zone", "legal_entity"):
+                if getattr(before, name) != getattr(customer, name):
+                    message = f"customer {key} has been billed: changing its {name} is not"
+                    declared.fault("customers", key, f"{message} supported yet")

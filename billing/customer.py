@@ -1,0 +1,125 @@
+"""Customers, the subjects whose usage they pay for, and their subscriptions, as declared."""
+
+from collections import Counter
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+
+from billing.charge import STRICT, Key
+from billing.period import midnight
+from billing.price_book import Currency, Date, parse_date
+
+
+def _known_zone(name: str) -> str:
+    try:
+        return ZoneInfo(name).key
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"not a time zone like America/New_York: {name}") from error
+
+
+def _parse_moment(value: object) -> object:
+    if isinstance(value, str) and len(value) > len("2013-01-31"):
+        at = datetime.fromisoformat(value)
+        if at.tzinfo is None:
+            raise ValueError(f"an instant needs its offset, like 2013-01-31T12:00:00Z: {value}")
+        return at.astimezone(UTC)
+    return parse_date(value)
+
+
+Moment = Annotated[datetime | date, BeforeValidator(_parse_moment)]
+
+
+def instant(moment: datetime | date, zone: ZoneInfo) -> datetime:
+    """Return an instant as it is, and a date as its midnight in the zone."""
+    return moment if isinstance(moment, datetime) else midnight(moment, zone)
+
+
+class Subject(BaseModel):
+    """A subject and since when, until when and on which subscription it is paid for."""
+
+    model_config = STRICT
+
+    key: str = Field(min_length=1, max_length=1024)
+    start: Moment | None = Field(default=None, alias="from")
+    end: Moment | None = Field(default=None, alias="to")
+    subscription: Key | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, data: Any) -> Any:
+        return {"key": data} if isinstance(data, str) else data
+
+
+class Customer(BaseModel):
+    """Who pays."""
+
+    model_config = STRICT
+
+    key: Key
+    name: str = Field(min_length=1, max_length=512)
+    legal_entity: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")] = "main"
+    currency: Currency
+    time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    payment_terms_days: int = Field(default=30, ge=0, le=3650)
+    subjects: tuple[Subject, ...] = Field(default=(), max_length=1_000_000)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone in which the customer's days and months begin."""
+        return ZoneInfo(self.time_zone)
+
+
+class Item(BaseModel):
+    """One price book of a subscription."""
+
+    model_config = STRICT
+
+    key: Key
+    price_book: Key
+    version: Literal["follow"] | int = "follow"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_supported(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for name in ("quantities", "overrides", "discounts"):
+                if data.get(name):
+                    raise ValueError(f"item {data.get('key', '?')}: {name} not supported yet")
+            return {
+                k: v for k, v in data.items() if k not in ("quantities", "overrides", "discounts")
+            }
+        return data
+
+
+class Subscription(BaseModel):
+    """A customer's agreement: which price books, since when, until when."""
+
+    model_config = STRICT
+
+    key: Key
+    customer: Key
+    start: Date
+    end: Date | None = None
+    anchor: Literal["calendar"] = "calendar"
+    items: tuple[Item, ...] = Field(min_length=1, max_length=100)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_supported(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("anchor", "calendar") != "calendar":
+            name = data.get("key", "?")
+            raise ValueError(
+                f"subscription {name}: anchor {data['anchor']} is not supported yet, only calendar"
+            )
+        return data
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"subscription {self.key}: ends before it starts")
+        for key, count in Counter(item.key for item in self.items).items():
+            if count > 1:
+                raise ValueError(f"subscription {self.key}: item {key} is given {count} times")
+        return self

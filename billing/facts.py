@@ -1,0 +1,104 @@
+"""What is known as of a revision: price books, customers, subscriptions and who owns a subject."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+from billing.charge import Charge
+from billing.customer import Customer, Item, Subscription
+from billing.period import midnight
+from billing.price_book import BookVersion, PriceBook
+from pipelines.usage import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A subject's usage in `[start, end)` is paid for by a customer; None is without bound."""
+
+    subject: str
+    customer: str
+    subscription: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    known_revision: int = 0
+    withdrawn_revision: int | None = None
+
+    def overlaps(self, start: datetime, end: datetime) -> bool:
+        """Return whether any of `[start, end)` is covered."""
+        return (self.start is None or self.start < end) and (self.end is None or start < self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The facts at a revision, by key; assignments by customer, those in force then."""
+
+    revision: int
+    price_books: Mapping[str, PriceBook] = field(default_factory=dict)
+    customers: Mapping[str, Customer] = field(default_factory=dict)
+    subscriptions: Mapping[str, Subscription] = field(default_factory=dict)
+    assignments: Mapping[str, Sequence[Assignment]] = field(default_factory=dict)
+    additive_meters: frozenset[str] = frozenset()
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def zone_of(self, subscription: Subscription) -> ZoneInfo:
+        """Return the zone in which a subscription's periods lie."""
+        return self.customers[subscription.customer].zone
+
+    def versions(self, item: Item) -> list[BookVersion]:
+        """Return the book versions an item may be priced by, in the order they take effect."""
+        book = self.price_books[item.price_book]
+        ordered = sorted(book.versions, key=lambda version: version.version)
+        if item.version == "follow":
+            return ordered
+        return [version for version in ordered if version.version == item.version]
+
+    def charge_keys(self, item: Item) -> list[str]:
+        """Return the keys of all charges of an item, in the order of the book."""
+        keys = {charge.key: None for version in self.versions(item) for charge in version.charges}
+        return list(keys)
+
+
+def first_charge(versions: Sequence[BookVersion], key: str) -> Charge:
+    """Return a charge as the first version that has it says; what lasts is the same in all."""
+    return next(charge for version in versions if (charge := version.charge(key)) is not None)
+
+
+def in_force(
+    versions: Sequence[BookVersion], pinned: bool, start: date, end: date
+) -> Iterator[tuple[date, date, BookVersion]]:
+    """Yield which version is in force on the days from `start` until before `end`.
+
+    A pinned version is in force always; days before the first version took effect have none.
+    """
+    for index, version in enumerate(versions):
+        begins = start if pinned or version.effective_from is None else version.effective_from
+        until = end
+        if index + 1 < len(versions):
+            next_from = versions[index + 1].effective_from
+            until = end if next_from is None else min(end, next_from)
+        if max(start, begins) < until:
+            yield max(start, begins), until, version
+
+
+def spans(facts: Facts, subscription: Subscription, start: datetime, end: datetime) -> list[Span]:
+    """Return whose usage in `[start, end)` counts for a subscription.
+
+    A customer's assignment that names no subscription counts for each that bills the meter; apply
+    sees to it that this is one, unless the charge is shared.
+    """
+    zone = facts.zone_of(subscription)
+    lower = max(start, midnight(subscription.start, zone))
+    upper = end if subscription.end is None else min(end, midnight(subscription.end, zone))
+    return [
+        Span(
+            subscription.key,
+            owned.subject,
+            lower if owned.start is None else max(lower, owned.start),
+            upper if owned.end is None else min(upper, owned.end),
+        )
+        for owned in facts.assignments.get(subscription.customer, ())
+        if owned.subscription in (None, subscription.key)
+        and lower < upper
+        and owned.overlaps(lower, upper)
+    ]

@@ -1,0 +1,99 @@
+"""Who owns a subject when: what declarations add and withdraw, and that owners never overlap."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import pairwise
+
+from billing.customer import Customer, instant
+from billing.declaration import Declarations
+from billing.facts import Assignment, Facts
+
+_EVER = datetime.min.replace(tzinfo=UTC)
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Transfers:
+    """Assignments to withdraw and to add, and how many subjects of each customer that concerns."""
+
+    withdrawn: list[Assignment] = field(default_factory=list)
+    added: list[Assignment] = field(default_factory=list)
+    subjects_by_customer: dict[str, int] = field(default_factory=dict)
+
+
+def transfers(customers: Iterable[Customer], facts: Facts) -> Transfers:
+    """Return how the known assignments become the declared ones.
+
+    What is said of a subject replaces all that this customer had of it; subjects that are not
+    named keep theirs.
+    """
+    found = Transfers()
+    for customer in customers:
+        wanted: dict[str, set[Assignment]] = {}
+        for owned in _declared(customer):
+            wanted.setdefault(owned.subject, set()).add(owned)
+        known = {
+            _plain(owned): owned
+            for owned in facts.assignments.get(customer.key, ())
+            if owned.subject in wanted
+        }
+        added = [one for ranges in wanted.values() for one in ranges if one not in known]
+        withdrawn = [owned for plain, owned in known.items() if plain not in wanted[owned.subject]]
+        found.added += sorted(added, key=lambda one: (one.subject, one.start or _EVER))
+        found.withdrawn += withdrawn
+        moved = {one.subject for one in (*added, *withdrawn)}
+        found.subjects_by_customer[customer.key] = len(moved)
+    return found
+
+
+def check_owners(declared: Declarations, facts: Facts) -> None:
+    """Note every subject that would have two owners at once, or whose interval is empty."""
+    moves = transfers(declared.customers.values(), facts)
+    gone = set(moves.withdrawn)
+    by_subject: dict[str, list[Assignment]] = {one.subject: [] for one in moves.added}
+    for owned in [*_all(facts.assignments, by_subject), *moves.added]:
+        if owned not in gone:
+            by_subject[owned.subject].append(owned)
+    for subject, ranges in by_subject.items():
+        for owned in ranges:
+            if owned.start is not None and owned.end is not None and owned.start >= owned.end:
+                message = f"subject {subject} would end before it begins"
+                declared.fault("customers", owned.customer, message)
+        ranges.sort(key=lambda owned: owned.start or _EVER)
+        for one, other in pairwise(ranges):
+            if (one.end or _NEVER) > (other.start or _EVER):
+                culprit, rival = (other, one) if other in moves.added else (one, other)
+                message = (
+                    f"subject {subject} of customer {culprit.customer} belongs to customer"
+                    f" {rival.customer} {_words(rival)}: say until when with to:"
+                )
+                declared.fault("customers", culprit.customer, message)
+
+
+def _declared(customer: Customer) -> list[Assignment]:
+    return [
+        Assignment(
+            subject.key,
+            customer.key,
+            subject.subscription,
+            None if subject.start is None else instant(subject.start, customer.zone),
+            None if subject.end is None else instant(subject.end, customer.zone),
+        )
+        for subject in customer.subjects
+    ]
+
+
+def _plain(owned: Assignment) -> Assignment:
+    return Assignment(owned.subject, owned.customer, owned.subscription, owned.start, owned.end)
+
+
+def _all(
+    assignments: Mapping[str, Iterable[Assignment]], wanted: Mapping[str, object]
+) -> list[Assignment]:
+    return [owned for own in assignments.values() for owned in own if owned.subject in wanted]
+
+
+def _words(owned: Assignment) -> str:
+    since = f"since {owned.start:%Y-%m-%d}" if owned.start else "since ever"
+    return f"{since} until {owned.end:%Y-%m-%d}" if owned.end else since

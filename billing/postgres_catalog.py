@@ -1,0 +1,222 @@
+"""Applies declarations in one transaction: new facts become known together, or not at all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from psycopg.types.json import Jsonb
+from psycopg.types.range import TimestamptzRange
+
+from billing.catalog import Known, check
+from billing.customer import Customer
+from billing.declaration import Declarations, Meter
+from billing.facts import Facts
+from billing.owners import Transfers, transfers
+from billing.postgres_facts import (
+    Connection,
+    last_billed_ends,
+    load_facts,
+    next_revision,
+    raise_revision,
+)
+from billing.price_book import content_hash, to_content
+from pipelines.meter import MeterDefinition, to_row
+
+_LATEST = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of one declared thing."""
+
+    kind: str
+    key: str
+    outcome: str
+    """created, changed or unchanged."""
+    detail: str = ""
+
+
+class DeclarationError(Exception):
+    """Declarations with faults; nothing was applied."""
+
+
+def apply(
+    connection: Connection, tenant: str, declared: Declarations, now: datetime
+) -> list[Applied]:
+    """Apply declarations; raises DeclarationError with all faults noted in them."""
+    with connection.transaction():
+        revision = next_revision(connection, tenant)
+        facts = load_facts(connection, tenant, _LATEST)
+        meters = _load_meters(connection, tenant)
+        known = Known(facts, meters, last_billed_ends(connection, tenant))
+        check(declared, known)
+        if declared.faults:
+            raise DeclarationError
+        applied = [
+            *_apply_meters(connection, tenant, declared, meters, now),
+            *_apply_books(connection, tenant, declared, facts, revision),
+        ]
+        moves = transfers(declared.customers.values(), facts)
+        _apply_transfers(connection, tenant, moves, revision)
+        for key, customer in declared.customers.items():
+            subjects = moves.subjects_by_customer[key]
+            applied.append(_apply_customer(connection, tenant, customer, revision, subjects))
+        for subscription in declared.subscriptions.values():
+            row = (subscription.key, to_content(subscription))
+            columns = {"customer": subscription.customer}
+            applied.append(
+                _apply_version(connection, tenant, "subscription", row, revision, columns)
+            )
+        if any(one.outcome != "unchanged" for one in applied):
+            raise_revision(connection, tenant, revision)
+    return applied
+
+
+def _load_meters(connection: Connection, tenant: str) -> dict[str, MeterDefinition]:
+    rows = connection.execute(
+        "SELECT DISTINCT ON (key) key, definition FROM meters WHERE tenant = %s"
+        " ORDER BY key, version DESC",
+        (tenant,),
+    ).fetchall()
+    return {key: MeterDefinition.model_validate(definition) for key, definition in rows}
+
+
+def _apply_meters(
+    connection: Connection,
+    tenant: str,
+    declared: Declarations,
+    known: Mapping[str, MeterDefinition],
+    now: datetime,
+) -> list[Applied]:
+    applied = []
+    for key, meter in declared.meters.items():
+        before = known.get(key)
+        if before == meter.definition:
+            applied.append(Applied("meter", key, "unchanged"))
+            continue
+        row = connection.execute(
+            "INSERT INTO meters (tenant, key, version, definition, effective_at) SELECT"
+            " %(tenant)s, %(key)s, coalesce(max(version), 0) + 1, %(definition)s, %(effective)s"
+            " FROM meters WHERE tenant = %(tenant)s AND key = %(key)s RETURNING version",
+            {
+                "tenant": tenant,
+                "key": key,
+                "definition": Jsonb(to_row(meter.definition)),
+                "effective": "-infinity" if before is None else _effective_at(meter, now),
+            },
+        ).fetchone()
+        assert row is not None  # noqa: S101 - RETURNING
+        outcome = "created" if before is None else "changed"
+        applied.append(Applied("meter", key, outcome, f"version {row[0]}"))
+    return applied
+
+
+def _effective_at(meter: Meter, now: datetime) -> datetime:
+    """Return when a new version begins: its day in UTC, or else the next window's start."""
+    if isinstance(meter.effective_from, date):
+        day = meter.effective_from
+        return datetime(day.year, day.month, day.day, tzinfo=UTC)
+    since = now - datetime(1970, 1, 1, tzinfo=UTC)
+    size: timedelta = meter.definition.window_size
+    return now + (-since % size)
+
+
+def _apply_books(
+    connection: Connection, tenant: str, declared: Declarations, facts: Facts, revision: int
+) -> list[Applied]:
+    applied = []
+    for key, book in declared.price_books.items():
+        before = facts.price_books.get(key)
+        published = {version.version for version in before.versions} if before else set()
+        fresh = [version for version in book.versions if version.version not in published]
+        for version in fresh:
+            content = to_content(version)
+            connection.execute(
+                "INSERT INTO price_book_versions VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+                (
+                    tenant,
+                    key,
+                    version.version,
+                    version.effective_from,
+                    version.currency,
+                    Jsonb(content),
+                    content_hash(content),
+                    revision,
+                ),
+            )
+        names = ", ".join(str(version.version) for version in fresh)
+        outcome = "unchanged" if not fresh else "changed" if before else "created"
+        detail = f"version{'s' * (len(fresh) > 1)} {names}" if fresh else ""
+        applied.append(Applied("price book", key, outcome, detail))
+    return applied
+
+
+def _apply_customer(
+    connection: Connection, tenant: str, customer: Customer, revision: int, subjects: int
+) -> Applied:
+    content = to_content(customer)
+    content.pop("subjects", None)
+    row = (customer.key, content)
+    applied = _apply_version(connection, tenant, "customer", row, revision, {})
+    if not subjects:
+        return applied
+    outcome = "changed" if applied.outcome == "unchanged" else applied.outcome
+    return Applied("customer", customer.key, outcome, f"{subjects:,} subjects")
+
+
+def _apply_version(
+    connection: Connection,
+    tenant: str,
+    kind: str,
+    thing: tuple[str, dict[str, Any]],
+    revision: int,
+    columns: Mapping[str, str],
+) -> Applied:
+    key, content = thing
+    digest = content_hash(content)
+    before = connection.execute(
+        f"SELECT version, content_hash FROM {kind}_versions WHERE tenant = %s AND {kind} = %s"
+        " ORDER BY version DESC LIMIT 1",
+        (tenant, key),
+    ).fetchone()
+    if before is not None and before[1] == digest:
+        return Applied(kind, key, "unchanged")
+    version = before[0] + 1 if before else 1
+    names = ["tenant", kind, "version", "content", "content_hash", "known_revision", *columns]
+    connection.execute(
+        f"INSERT INTO {kind}_versions ({', '.join(names)})"
+        f" VALUES ({', '.join(['%s'] * len(names))})",
+        (tenant, key, version, Jsonb(content), digest, revision, *columns.values()),
+    )
+    return Applied(kind, key, "changed" if before else "created")
+
+
+def _apply_transfers(connection: Connection, tenant: str, moves: Transfers, revision: int) -> None:
+    """Withdraw first, so that a subject can pass from one customer to another."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE subject_assignments SET withdrawn_revision = %s WHERE tenant = %s"
+            " AND customer = %s AND subject = %s AND lower(during) IS NOT DISTINCT FROM %s"
+            " AND withdrawn_revision IS NULL",
+            [
+                (revision, tenant, owned.customer, owned.subject, owned.start)
+                for owned in moves.withdrawn
+            ],
+        )
+        cursor.executemany(
+            "INSERT INTO subject_assignments"
+            " (tenant, subject, customer, subscription, during, known_revision)"
+            " VALUES (%s, %s, %s, %s, %s, %s)",
+            [
+                (
+                    tenant,
+                    owned.subject,
+                    owned.customer,
+                    owned.subscription,
+                    TimestamptzRange(owned.start, owned.end, "[)"),
+                    revision,
+                )
+                for owned in moves.added
+            ],
+        )

@@ -1,0 +1,120 @@
+"""Reads the facts known at a revision from Postgres."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from billing.customer import Customer, Subscription
+from billing.facts import Assignment, Facts
+from billing.price_book import BookVersion, PriceBook
+
+Connection = psycopg.Connection[Any]
+
+_ASSIGNMENT = (
+    "subject, customer, subscription, lower(during), upper(during),"
+    " known_revision, withdrawn_revision"
+)
+
+
+def load_facts(connection: Connection, tenant: str, revision: int) -> Facts:
+    """Return a tenant's facts as they were known at a revision."""
+    bound = {"tenant": tenant, "revision": revision}
+    customers = _latest(connection, "customer", bound)
+    subscriptions = _latest(connection, "subscription", bound)
+    books: dict[str, list[BookVersion]] = defaultdict(list)
+    for key, content in connection.execute(
+        "SELECT price_book, content FROM price_book_versions WHERE tenant = %(tenant)s"
+        " AND known_revision <= %(revision)s ORDER BY price_book, version",
+        bound,
+    ):
+        books[key].append(BookVersion.model_validate(content))
+    assignments: dict[str, list[Assignment]] = defaultdict(list)
+    for owned in _assignments(
+        connection,
+        "known_revision <= %(revision)s"
+        " AND (withdrawn_revision IS NULL OR withdrawn_revision > %(revision)s)",
+        bound,
+    ):
+        assignments[owned.customer].append(owned)
+    additive, units = _meters(connection, tenant)
+    return Facts(
+        revision=revision,
+        price_books={
+            key: PriceBook(key=key, versions=tuple(versions)) for key, versions in books.items()
+        },
+        customers={key: Customer.model_validate(content) for key, content in customers},
+        subscriptions={key: Subscription.model_validate(content) for key, content in subscriptions},
+        assignments=assignments,
+        additive_meters=additive,
+        units=units,
+    )
+
+
+def load_moved(connection: Connection, tenant: str, after: int, until: int) -> list[Assignment]:
+    """Return the assignments that became known or were withdrawn in `(after, until]`."""
+    return _assignments(
+        connection,
+        "(known_revision > %(after)s AND known_revision <= %(until)s)"
+        " OR (withdrawn_revision > %(after)s AND withdrawn_revision <= %(until)s)",
+        {"tenant": tenant, "after": after, "until": until},
+    )
+
+
+def _latest(connection: Connection, thing: str, bound: dict[str, Any]) -> Iterable[Any]:
+    return connection.execute(
+        f"SELECT DISTINCT ON ({thing}) {thing}, content FROM {thing}_versions"
+        " WHERE tenant = %(tenant)s AND known_revision <= %(revision)s"
+        f" ORDER BY {thing}, version DESC",
+        bound,
+    ).fetchall()
+
+
+def _assignments(connection: Connection, where: str, bound: dict[str, Any]) -> list[Assignment]:
+    rows = connection.execute(
+        f"SELECT {_ASSIGNMENT} FROM subject_assignments"
+        f" WHERE tenant = %(tenant)s AND ({where}) ORDER BY customer, subject, lower(during)",
+        bound,
+    ).fetchall()
+    return [Assignment(*row) for row in rows]
+
+
+def _meters(connection: Connection, tenant: str) -> tuple[frozenset[str], dict[str, str]]:
+    rows = connection.execute(
+        "SELECT DISTINCT ON (key) key, definition->>'aggregation', definition->>'unit'"
+        " FROM meters WHERE tenant = %s ORDER BY key, version DESC",
+        (tenant,),
+    ).fetchall()
+    additive = frozenset(key for key, aggregation, _ in rows if aggregation in ("count", "sum"))
+    return additive, {key: unit or "" for key, _, unit in rows}
+
+
+def next_revision(connection: Connection, tenant: str) -> int:
+    """Lock the tenant's facts until the transaction ends; returns the revision it may make."""
+    connection.execute(
+        "INSERT INTO fact_revisions (tenant) VALUES (%s) ON CONFLICT DO NOTHING", (tenant,)
+    )
+    row = connection.execute(
+        "SELECT revision + 1 FROM fact_revisions WHERE tenant = %s FOR UPDATE", (tenant,)
+    ).fetchone()
+    assert row is not None  # noqa: S101 - it was inserted
+    return int(row[0])
+
+
+def raise_revision(connection: Connection, tenant: str, revision: int) -> None:
+    """Make the facts written with a revision known."""
+    connection.execute(
+        "UPDATE fact_revisions SET revision = %s WHERE tenant = %s", (revision, tenant)
+    )
+
+
+def last_billed_ends(connection: Connection, tenant: str) -> dict[str, datetime]:
+    """Return until when each subscription has been billed."""
+    rows = connection.execute(
+        "SELECT subscription, max(ends_at) FROM billed_periods WHERE tenant = %s"
+        " GROUP BY subscription",
+        (tenant,),
+    ).fetchall()
+    return dict(rows)

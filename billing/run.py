@@ -1,0 +1,294 @@
+"""A bill run: fix a cut, rate what is due and what changed, issue document by document.
+
+A run is stored before it does anything, so one that was killed goes on with the same cut. Each
+document is one transaction; what is committed is not due any more, so running again bills nothing
+twice. One run at a time per tenant.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from itertools import groupby
+from typing import Any, Protocol
+
+from billing.document import Document, Draft, Rated
+from billing.due import BilledPeriod, ChargeKey, ChargePeriod, Scope, changes_of, due, touched
+from billing.evidence import evidence_of
+from billing.facts import Assignment, Facts, spans
+from billing.period import local_date
+from billing.rating import Dimensions, PeriodInputs, State, rate
+from pipelines.usage import ChangedUsage, Cut, Span, UsageReader
+
+_LATEST = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A stored bill run."""
+
+    run_id: int
+    scope: Scope
+    cut_number: int
+
+
+class RunStore(Protocol):
+    """What a run needs of the database, for one tenant."""
+
+    tenant: str
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep other runs of the tenant waiting."""
+
+    def unfinished(self) -> Run | None:
+        """Return the run that was begun and not finished."""
+
+    def begin(self, scope: Scope, cut: Cut) -> Run:
+        """Store a run before it does anything."""
+
+    def finish(self, run: Run) -> None:
+        """Store that all of a run is done."""
+
+    def facts(self, revision: int) -> Facts:
+        """Return the facts known at a revision."""
+
+    def moved(self, after: int, until: int) -> list[Assignment]:
+        """Return the assignments made known or withdrawn after one revision, until another."""
+
+    def billed(self) -> Mapping[ChargeKey, Sequence[BilledPeriod]]:
+        """Return the periods that are billed, in order."""
+
+    def settled(self) -> Mapping[str, int]:
+        """Return up to which cut each subscription's billed periods have been corrected."""
+
+    def state_after(self, key: ChargeKey, before: datetime) -> State:
+        """Return the state that the charge's last period before a moment ended with."""
+
+    def issue(self, run: Run, cut: Cut, draft: Draft) -> list[Document]:
+        """Issue a draft in one transaction; returns the documents."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did."""
+
+    cut_number: int | None = None
+    resumed: bool = False
+    documents: list[Document] = field(default_factory=list)
+    periods: int = 0
+
+    @property
+    def did_nothing(self) -> bool:
+        """True where nothing was due."""
+        return not self.documents and not self.periods
+
+
+Progress = Callable[[int, int], None]
+"""Called with how many documents are done, of how many."""
+
+
+def bill(
+    store: RunStore, usage: UsageReader, scope: Scope, now: datetime, progress: Progress
+) -> Report:
+    """Bill all that is due in a scope; first finishes a run that was killed."""
+    report = Report()
+    with store.hold():
+        begun = store.unfinished()
+        if begun is not None:
+            report.resumed = True
+            _execute(store, usage, begun, report, progress)
+        if begun is None or begun.scope != scope:
+            facts = store.facts(_LATEST)
+            billed = store.billed()
+            if due(facts, billed, scope) or _ended(facts, billed, scope):
+                run = store.begin(scope, usage.fix_cut(store.tenant, now))
+                _execute(store, usage, run, report, progress)
+    return report
+
+
+def _ended(
+    facts: Facts, billed: Mapping[ChargeKey, Sequence[BilledPeriod]], scope: Scope
+) -> set[str]:
+    """Return the subscriptions that have no next invoice: their corrections are issued alone."""
+    with_bills = {key[0] for key in billed}
+    return {
+        subscription.key
+        for subscription in facts.subscriptions.values()
+        if subscription.key in with_bills
+        and subscription.end is not None
+        and subscription.end
+        <= local_date(scope.end(facts.zone_of(subscription)), facts.zone_of(subscription))
+    }
+
+
+def _execute(
+    store: RunStore, usage: UsageReader, run: Run, report: Report, progress: Progress
+) -> None:
+    cut = usage.cut(store.tenant, run.cut_number)
+    report.cut_number = cut.number
+    facts = store.facts(cut.facts_revision)
+    drafts = prepare(store, usage, facts, run.scope, cut)
+    for number, draft in enumerate(drafts):
+        progress(number, len(drafts))
+        report.documents += store.issue(run, cut, draft)
+        report.periods += len(draft.due)
+    progress(len(drafts), len(drafts))
+    store.finish(run)
+
+
+def prepare(
+    store: RunStore, usage: UsageReader, facts: Facts, scope: Scope, cut: Cut
+) -> list[Draft]:
+    """Return what to issue as of a cut, in the order in which it gets its numbers."""
+    billed = store.billed()
+    falling_due = due(facts, billed, scope)
+    settled = store.settled()
+    ended = _ended(facts, billed, scope)
+    now_settled = {period.subscription for period in falling_due} | {
+        key for key in ended if settled.get(key, cut.number) < cut.number
+    }
+    candidates: list[ChargePeriod] = []
+    for since in sorted({settled[key] for key in now_settled if key in settled} - {cut.number}):
+        own = [key for key in now_settled if settled.get(key) == since]
+        before = usage.cut(store.tenant, since)
+        changed: Iterable[ChangedUsage] = usage.changed(before, cut)
+        moved = store.moved(before.facts_revision, cut.facts_revision)
+        candidates += touched(facts, billed, own, changes_of(changed, moved))
+    answers = _Answers(usage, facts, cut)
+    answers.ask([*falling_due, *candidates])
+    rated_due = _fold(store, facts, answers, falling_due)
+    rated_again = _fold(store, facts, answers, candidates)
+    return _drafts(facts, scope, rated_due, rated_again, sorted(now_settled), answers)
+
+
+def _fold(
+    store: RunStore, facts: Facts, answers: "_Answers", wanted: Sequence[ChargePeriod]
+) -> list[Rated]:
+    """Rate periods of each charge in order, the state going from one to the next."""
+    rated = []
+    ordered = sorted(wanted, key=lambda p: (p.charge_key, p.period.starts_at))
+    for key, own in groupby(ordered, key=lambda p: p.charge_key):
+        state: State | None = None
+        for period in own:
+            if state is None:
+                state = store.state_after(key, period.period.starts_at)
+            unit = facts.units.get(period.pieces[0].charge.meter or "", "")
+            inputs = PeriodInputs(period, unit, answers.of(period))
+            targets, state_out = rate(inputs, state)
+            rated.append(Rated(inputs, tuple(targets), state, state_out))
+            state = state_out
+    return rated
+
+
+def _drafts(
+    facts: Facts,
+    scope: Scope,
+    rated_due: Sequence[Rated],
+    rated_again: Sequence[Rated],
+    settles: Sequence[str],
+    answers: "_Answers",
+) -> list[Draft]:
+    """Put what is due into one draft per customer and day; corrections go on the last one."""
+    found: list[Draft] = []
+    keys = {facts.subscriptions[key].customer for key in settles}
+    for customer in sorted(keys):
+        own_due = [r for r in rated_due if r.inputs.billed.customer == customer]
+        again = [r for r in rated_again if r.inputs.billed.customer == customer]
+        account = facts.customers[customer]
+        alone_on = local_date(scope.end(account.zone), account.zone)
+        days = sorted({r.inputs.billed.bill_on for r in own_due}) or [alone_on]
+        for day in days:
+            is_last = day == days[-1]
+            on_day = [r for r in own_due if r.inputs.billed.bill_on == day]
+            corrected = again if is_last else []
+            found.append(
+                Draft(
+                    account,
+                    day,
+                    tuple(on_day),
+                    tuple(corrected),
+                    tuple(
+                        key
+                        for key in settles
+                        if is_last and facts.subscriptions[key].customer == customer
+                    ),
+                    answers.evidence([*on_day, *corrected]),
+                )
+            )
+    return sorted(found, key=lambda draft: (draft.bill_on, draft.customer.key))
+
+
+_Question = tuple[str, datetime, datetime, tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class _Answers:
+    """Quantities, asked once per meter, interval and dimensions for all subscriptions."""
+
+    usage: UsageReader
+    facts: Facts
+    cut: Cut
+    found: dict[tuple[_Question, str], dict[Dimensions, Decimal]] = field(default_factory=dict)
+
+    def ask(self, wanted: Sequence[ChargePeriod]) -> None:
+        """Read what rating some periods needs."""
+        owners: dict[_Question, set[str]] = {}
+        for period in wanted:
+            for question in _questions(period):
+                owners.setdefault(question, set()).add(period.subscription)
+        for question, subscriptions in sorted(owners.items()):
+            meter, start, end, group_by = question
+            asked = [
+                span
+                for key in sorted(subscriptions)
+                for span in spans(self.facts, self.facts.subscriptions[key], start, end)
+            ]
+            for row in self.usage.quantities(self.cut, meter, asked, start, end, group_by):
+                values = tuple((name, row.dimensions[name]) for name in group_by)
+                self.found.setdefault((question, row.owner), {})[values] = row.value
+
+    def of(self, period: ChargePeriod) -> tuple[dict[Dimensions, Decimal], ...]:
+        """Return the quantities of a period's pieces, by the dimensions the charge groups by."""
+        return tuple(
+            _filtered(period, self.found.get((question, period.subscription), {}))
+            for question in _questions(period)
+        ) or tuple({} for _ in period.pieces)
+
+    def evidence(self, rated: Sequence[Rated]) -> dict[str, Any]:
+        """Return what some periods were rated by."""
+        inputs = [(one.inputs, one.state_in) for one in rated]
+        return evidence_of(inputs, self.facts, self._owners(rated), self.cut)
+
+    def _owners(self, rated: Iterable[Rated]) -> dict[str, list[Span]]:
+        """Return whose usage was read, per subscription, over all its intervals."""
+        bounds: dict[str, tuple[datetime, datetime]] = {}
+        for one in rated:
+            billed = one.inputs.billed
+            start, end = billed.period.starts_at, billed.period.ends_at
+            first, last = bounds.get(billed.subscription, (start, end))
+            bounds[billed.subscription] = (min(first, start), max(last, end))
+        return {
+            key: spans(self.facts, self.facts.subscriptions[key], *interval)
+            for key, interval in sorted(bounds.items())
+        }
+
+
+def _questions(period: ChargePeriod) -> list[_Question]:
+    charge = period.pieces[0].charge
+    if charge.meter is None:
+        return []
+    dimensions = (*charge.group_by, *sorted(charge.filter))
+    return [(charge.meter, piece.starts_at, piece.ends_at, dimensions) for piece in period.pieces]
+
+
+def _filtered(
+    period: ChargePeriod, found: Mapping[Dimensions, Decimal]
+) -> dict[Dimensions, Decimal]:
+    charge = period.pieces[0].charge
+    wanted = set(charge.filter.items())
+    return {
+        tuple(pair for pair in values if pair[0] not in charge.filter): quantity
+        for values, quantity in found.items()
+        if wanted <= set(values)
+    }

@@ -1,0 +1,124 @@
+"""From targets to lines by the one rule: target as of the cut less what all issued lines add up to.
+
+The same rule makes the first bill of a period (nothing issued yet), late events, second thoughts
+and backdated facts. And the rule for documents: an invoice's total is never negative, the excess
+becomes a credit note.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from billing.due import ChargePeriod
+from billing.money import text_of, to_major
+from billing.rating import LineKey, Target, worth_nothing
+from billing.tiers import Step
+
+
+class RepeatedLineError(Exception):
+    """A period that is billed for the first time has lines already: parked, never billed twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What all issued lines of a key add up to."""
+
+    quantity: Decimal = Decimal(0)
+    amount_minor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a document; credits are negative."""
+
+    target: Target
+    kind: str
+    cause: str
+    quantity: Decimal
+    amount_minor: int
+    trace: tuple[Step, ...]
+
+    def __post_init__(self) -> None:
+        total = sum((Decimal(step["amount"]) for step in self.trace), Decimal(0))
+        if total != to_major(self.amount_minor, self.target.currency):
+            raise AssertionError(f"the steps of {self.target.key} do not add up to the amount")
+
+
+def first_lines(targets: Iterable[Target], positions: Mapping[LineKey, Position]) -> list[Line]:
+    """Return the lines of periods that are billed for the first time; empty ones have none."""
+    lines = []
+    for target in targets:
+        if target.key in positions:
+            raise RepeatedLineError(str(target.key))
+        if target.amount_minor or target.quantity:
+            lines.append(
+                Line(target, target.kind, "", target.quantity, target.amount_minor, target.trace)
+            )
+    return lines
+
+
+def corrections(
+    billed: ChargePeriod,
+    unit: str,
+    targets: Iterable[Target],
+    positions: Mapping[LineKey, Position],
+    cause: str,
+) -> list[Line]:
+    """Return what has to be billed or credited for a period that was billed before."""
+    by_key = {target.key: target for target in targets}
+    of_period = (*billed.charge_key, billed.period.starts_at)
+    for key in positions:
+        if (key.subscription, key.item, key.charge, key.period_start) == of_period:
+            by_key.setdefault(key, worth_nothing(billed, key, unit))
+    lines = []
+    for key in sorted(by_key, key=lambda key: (key.dimensions, key.piece_start)):
+        target, position = by_key[key], positions.get(key, Position())
+        delta_minor = target.amount_minor - position.amount_minor
+        if delta_minor:
+            before = to_major(-position.amount_minor, target.currency)
+            step: Step = {
+                "step": "billed before",
+                "quantity": text_of(-position.quantity),
+                "amount": text_of(before),
+            }
+            quantity = target.quantity - position.quantity
+            trace = (*target.trace, step)
+            lines.append(Line(target, "correction", cause, quantity, delta_minor, trace))
+    return lines
+
+
+def split_excess(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
+    """Return the lines of an invoice whose total is not negative, and those of a credit note.
+
+    Credits go on the invoice in order while its charges last; the line in which they end is cut in
+    two.
+    """
+    room = sum(line.amount_minor for line in lines if line.amount_minor > 0)
+    invoice: list[Line] = []
+    credit_note: list[Line] = []
+    for line in lines:
+        if line.amount_minor >= 0 or room + line.amount_minor >= 0:
+            invoice.append(line)
+            room += min(line.amount_minor, 0)
+        elif room == 0:
+            credit_note.append(line)
+        else:
+            kept, rest = _cut_in_two(line, -room)
+            invoice.append(kept)
+            credit_note.append(rest)
+            room = 0
+    return invoice, credit_note
+
+
+def _cut_in_two(line: Line, kept_minor: int) -> tuple[Line, Line]:
+    rest_minor = line.amount_minor - kept_minor
+    moved = text_of(to_major(rest_minor, line.target.currency))
+    on_note: Step = {"step": "on the credit note", "amount": text_of(-Decimal(moved))}
+    kept = replace(line, amount_minor=kept_minor, trace=(*line.trace, on_note))
+    return kept, replace(
+        line,
+        cause=f"{line.cause}/excess",
+        quantity=Decimal(0),
+        amount_minor=rest_minor,
+        trace=({"step": "rest of a correction", "amount": moved},),
+    )

@@ -1,0 +1,59 @@
+"""Prices of quantities: each piece of a period is priced from the position reached before it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from billing.money import EXACT, text_of
+
+Step = dict[str, str]
+"""One step of a trace; the `amount`s of all steps add up to the line's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Units up to and including `up_to` (None: all further ones) cost `unit_price` each."""
+
+    up_to: Decimal | None
+    unit_price: Decimal
+    flat_fee: Decimal = Decimal(0)
+
+
+def graduated(
+    tiers: Sequence[Tier], reached: Decimal, quantity: Decimal, *, begins: bool
+) -> tuple[Decimal, list[Step]]:
+    """Return the exact amount of a quantity on top of a position, and how it comes about.
+
+    The first tier's flat fee falls due where the period `begins`, at quantity 0 too; another's when
+    the position passes the tier's lower bound. A quantity below zero goes back through the tiers.
+    """
+    low, high = sorted((reached, EXACT.add(reached, quantity)))
+    sign = 1 if quantity >= 0 else -1
+    amount = Decimal(0)
+    steps: list[Step] = []
+    for number, (tier, lower) in enumerate(zip(tiers, _lower_bounds(tiers), strict=True), 1):
+        first = lower is None
+        is_entered = begins if lower is None else reached <= lower < high and sign > 0
+        if tier.flat_fee and is_entered:
+            amount = EXACT.add(amount, tier.flat_fee)
+            steps.append({"step": f"tier {number} flat fee", "amount": text_of(tier.flat_fee)})
+        begin = low if first or lower is None else max(low, lower)
+        end = high if tier.up_to is None else min(high, tier.up_to)
+        if begin >= end:
+            continue
+        units = EXACT.multiply(EXACT.subtract(end, begin), Decimal(sign))
+        part = EXACT.multiply(units, tier.unit_price)
+        amount = EXACT.add(amount, part)
+        steps.append(
+            {
+                "step": f"tier {number}" if len(tiers) > 1 else "units",
+                "quantity": text_of(units),
+                "unit_price": text_of(tier.unit_price),
+                "amount": text_of(part),
+            }
+        )
+    return amount, steps
+
+
+def _lower_bounds(tiers: Sequence[Tier]) -> list[Decimal | None]:
+    return [None, *(tier.up_to for tier in tiers[:-1])]
