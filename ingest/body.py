@@ -4,16 +4,18 @@ A small body may claim to hold gigabytes: decompression stops at the limit, not 
 """
 
 import zlib
+from collections.abc import Callable
+from typing import Any
 
-import zstandard
+from backports import zstd
 
 ENCODINGS = frozenset({b"", b"identity", b"gzip", b"x-gzip", b"zstd"})
-ZSTD_WINDOW_MAX = 8 * 1024 * 1024
-"""RFC 8878 asks every decoder to support as much; more would be memory for the asking."""
-GZIP_MEMBERS_MAX = 64
-"""Each member costs a copy of what follows it."""
+MEMBERS_MAX = 64
+"""Of concatenated gzip members or zstd frames: each costs a copy of what follows it."""
 
 _GZIP = zlib.MAX_WBITS | 16
+# RFC 8878 asks every decoder to support windows of 8 MiB; more would be memory for the asking.
+_ZSTD_OPTIONS = {zstd.DecompressionParameter.window_log_max: 23}
 
 
 class BodyTooLargeError(ValueError):
@@ -34,41 +36,34 @@ def decompress(body: bytes, encoding: bytes, bytes_max: int) -> bytes:
     if encoding in {b"", b"identity"}:
         return body
     if encoding == b"zstd":
-        return _from_zstd(body, bytes_max)
-    return _from_gzip(body, bytes_max)
+        return _decompress(body, "zstd", _zstd_decompressor, bytes_max)
+    return _decompress(body, "gzip", _gzip_decompressor, bytes_max)
 
 
-def _from_gzip(body: bytes, bytes_max: int) -> bytes:
+def _gzip_decompressor() -> Any:
+    return zlib.decompressobj(_GZIP)
+
+
+def _zstd_decompressor() -> Any:
+    return zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
+
+
+def _decompress(body: bytes, name: str, make: Callable[[], Any], bytes_max: int) -> bytes:
     members: list[bytes] = []
-    size = 0
+    room = bytes_max
     while body:
-        if len(members) == GZIP_MEMBERS_MAX:
-            raise CorruptBodyError(f"gzip of more than {GZIP_MEMBERS_MAX} members")
-        decompressor = zlib.decompressobj(_GZIP)
+        if len(members) == MEMBERS_MAX:
+            raise CorruptBodyError(f"{name} of more than {MEMBERS_MAX} members")
+        decompressor = make()
         try:
-            member = decompressor.decompress(body, bytes_max - size + 1)
-        except zlib.error as error:
-            raise CorruptBodyError(f"not gzip: {error}") from error
-        size += len(member)
-        if size > bytes_max:
+            member: bytes = decompressor.decompress(body, room + 1)
+        except (zlib.error, zstd.ZstdError) as error:
+            raise CorruptBodyError(f"not {name}: {error}") from error
+        room -= len(member)
+        if room < 0:
             raise BodyTooLargeError
         if not decompressor.eof:
-            raise CorruptBodyError("gzip ends too early")
+            raise CorruptBodyError(f"{name} ends too early")
         members.append(member)
-        # Some senders pad a gzip file with zeros.
-        body = decompressor.unused_data.lstrip(b"\0")
-    return b"".join(members)
-
-
-def _from_zstd(body: bytes, bytes_max: int) -> bytes:
-    if not body:
-        return b""
-    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_MAX)
-    try:
-        with decompressor.stream_reader(body, read_across_frames=True) as reader:
-            plain: bytes = reader.read(bytes_max + 1)
-    except zstandard.ZstdError as error:
-        raise CorruptBodyError(f"not zstd: {error}") from error
-    if len(plain) > bytes_max:
-        raise BodyTooLargeError
-    return plain
+        body = decompressor.unused_data
+    return members[0] if len(members) == 1 else b"".join(members)

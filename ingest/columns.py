@@ -19,7 +19,7 @@ from ingest.event import Event, Reception, Refusal
 SMALL = 24
 """Up to so many events a loop costs less than a column operation."""
 
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=rules.NAME_CHARS_MAX)]
 _NO_DATA = msgspec.Raw(b"")
 _MICROSECONDS = pa.timestamp("us", tz="UTC")
 
@@ -109,7 +109,7 @@ def _plain_envelopes(body: bytes, shape: str) -> list[_Envelope] | None:
         if shape == "lines":
             # A line that holds two objects, or half of one, is left to the exact way.
             envelopes = [_one.decode(line) for line in body.split(b"\n") if line.strip()]
-            if b" " in body or b"\t" in body:
+            if b" " in body or b"\t" in body or b"\r" in body:
                 for envelope in envelopes:
                     if envelope.data:
                         envelope.data = msgspec.Raw(
@@ -161,9 +161,9 @@ def _plain_columns(
 
 def _is_plain_data(data: list[bytes], body: bytes, bytes_max: int, nesting_max: int) -> bool:
     """Tell whether size and nesting are surely within bounds; rewrites `null` as no data."""
-    if len(body) > bytes_max and max(map(len, data)) > bytes_max:
+    if len(body) > bytes_max and max(map(len, data), default=0) > bytes_max:
         return False
-    if b":null" in body:
+    if b"null" in body:
         for index, text in enumerate(data):
             if text == b"null":
                 data[index] = b""

@@ -22,6 +22,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 DEFAULT_LIMITS = EventLimits()
 NAMES = ("id", "source", "type", "subject")
+NAME_CHARS_MAX = 256
 ENVELOPE = frozenset((*NAMES, "specversion", "time", "data", "datacontenttype"))
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -155,7 +156,7 @@ class _Reading:
         except (msgspec.DecodeError, UnicodeDecodeError):
             self._refuse(field, "must be a string of valid Unicode")
             return ""
-        fault = name_fault(text, self._reception.limits.name_chars_max)
+        fault = name_fault(text)
         if fault is not None:
             self._refuse(field, fault)
         return text
@@ -218,12 +219,12 @@ class _Reading:
         return msgspec.json.encode(found, order="sorted") if found else b""
 
 
-def name_fault(text: str, chars_max: int) -> str | None:
+def name_fault(text: str) -> str | None:
     """Return what is wrong with an id, source, type or subject, or None."""
     if not text:
         return "must not be empty"
-    if len(text) > chars_max:
-        return f"longer than {chars_max} characters"
+    if len(text) > NAME_CHARS_MAX:
+        return f"longer than {NAME_CHARS_MAX} characters"
     if _CONTROL.search(text):
         return "must not contain control characters"
     return None

@@ -19,8 +19,6 @@ class EventLimits:
     event_bytes_max: int = MIB
     """Data and extension attributes together, without insignificant white space."""
     nesting_max: int = 32
-    name_chars_max: int = 256
-    """Of id, source, type and subject; the decoder's own bound, so not above 256."""
     future_seconds_max: int = 300
     past_seconds_max: int = 400 * 86_400
     """Not asked of a tenant that is open for history."""

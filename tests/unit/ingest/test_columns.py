@@ -1,0 +1,181 @@
+"""The fast way over a whole request decides exactly as the rule for one event does."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.columns import (
+    SMALL,
+    Decoded,
+    MalformedBodyError,
+    TooManyEventsError,
+    decode_events,
+)
+from ingest.event import Event, Reception, microseconds, parse_event
+
+NOW = datetime(2025, 11, 23, 12, tzinfo=UTC)
+RECEPTION = Reception(NOW)
+
+
+def decode(body: bytes, shape: str = "many") -> Decoded:
+    return decode_events(body, shape, "acme", RECEPTION, 100)
+
+
+def plain(number: int, **changes: Any) -> dict[str, Any]:
+    moment = NOW - timedelta(seconds=number, microseconds=number)
+    time = moment.isoformat().replace("+00:00", "Z" if number % 2 else "+00:00")
+    return {
+        "specversion": "1.0",
+        "id": f"id-{number}",
+        "source": "gateway",
+        "type": "call",
+        "subject": f"customer {number % 3}",
+        "time": time,
+        "data": {"tokens": number, "path": "/v1 x"},
+        **changes,
+    }
+
+
+_names = st.one_of(
+    st.text(max_size=6),
+    st.sampled_from(["a", "\x7f", "\x85", "\u00a0", "é", "a\\b", '"', "x" * 256, "x" * 257, ""]),
+)
+_times = st.sampled_from(
+    [
+        None,
+        "2025-11-23T11:59:59Z",
+        "2025-11-23 11:59:59Z",
+        "2025-11-23t11:59:59z",
+        "2025-11-23T11:59:59.123456789Z",
+        "2025-11-23T11:59Z",
+        "2025-11-23T11:59+01:00:00",
+        "2025-11-23T11:59:59.5+02:00",
+        "2025-11-23T11:59:59+0200",
+        "2025-11-23T11:59:59",
+        "2025-11-23T11:59:59.+02:00",
+        "2025-11-23T11:59:60Z",
+        "2025-11-23T12:05:00Z",
+        "2025-11-23T12:05:01Z",
+        "2024-01-01T00:00:00Z",
+        "not a time but long enough",
+    ]
+)
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+_odd = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": _names,
+        "source": _names,
+        "type": _names,
+        "subject": _names,
+        "time": _times,
+        "data": _json,
+        "specversion": st.sampled_from(["1.0", "0.3", None]),
+        "datacontenttype": st.sampled_from([None, "application/json", "a/b+json", "text/xml"]),
+        "ext": st.integers() | st.text(max_size=3),
+    },
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    odd=st.lists(_odd, min_size=1, max_size=3),
+    filler=st.sampled_from([0, SMALL + 3]),
+    indent=st.sampled_from([-1, 0, 2]),
+    shape=st.sampled_from(["many", "lines", "any"]),
+)
+def test_a_request_is_decided_as_its_events_would_be_one_by_one(
+    odd: list[dict[str, Any]], filler: int, indent: int, shape: str
+) -> None:
+    events = [plain(number) for number in range(filler)]
+    events += [plain(1000 + place, **changes) for place, changes in enumerate(odd)]
+    texts = [msgspec.json.encode(one) for one in events]
+    if shape == "lines":
+        spaced = [msgspec.json.format(text, indent=min(indent, 0)) for text in texts]
+        body = b"\r\n".join(spaced)
+    else:
+        body = msgspec.json.format(b"[" + b",".join(texts) + b"]", indent=indent)
+    _assert_same(decode(body, shape), texts)
+
+
+def _assert_same(decoded: Decoded, texts: list[bytes]) -> None:
+    verdicts = [parse_event(text, RECEPTION, index) for index, text in enumerate(texts)]
+    good = [verdict for verdict in verdicts if isinstance(verdict, Event)]
+    refusals = [one for verdict in verdicts if isinstance(verdict, list) for one in verdict]
+    columns = decoded.columns
+    assert decoded.refusals == refusals
+    assert columns.ids == [event.id for event in good]
+    assert columns.sources == [event.source for event in good]
+    assert columns.types == [event.type for event in good]
+    assert columns.subjects == [event.subject for event in good]
+    assert columns.times_us == [microseconds(event.time) for event in good]
+    assert columns.stamped == [event.time_stamped for event in good]
+    assert columns.data == [event.data for event in good]
+    assert columns.extensions == [event.extensions for event in good]
+    if refusals:
+        taken = [place for place, one in enumerate(verdicts) if isinstance(one, Event)]
+        assert decoded.indexes == taken
+
+
+@pytest.mark.parametrize("count", [SMALL, SMALL + 1])
+def test_deep_and_large_data_is_found_among_many_events(count: int) -> None:
+    deep: Any = 1
+    for _ in range(33):
+        deep = [deep]
+    for data in (deep, "x" * 2**20):
+        events = [plain(number) for number in range(count)]
+        events[-1]["data"] = data
+        decoded = decode(msgspec.json.encode(events))
+        assert [refusal.index for refusal in decoded.refusals] == [count - 1]
+
+
+def test_a_lone_object_and_an_array_are_told_apart() -> None:
+    one = msgspec.json.encode(plain(1))
+    assert len(decode(b" " + one, "any").columns) == 1
+    assert len(decode(b"\n[" + one + b"," + one + b"]", "any").columns) == 2
+    assert len(decode(b"[]", "many").columns) == 0
+
+
+def test_a_line_is_one_event_and_a_broken_line_spoils_no_other() -> None:
+    one = msgspec.json.encode(plain(1))
+    body = b"\n".join([one, b"{", one + one, b"", b"  ", one[:10], one, b"\xff"]) + b"\n"
+    decoded = decode(body, "lines")
+    assert len(decoded.columns) == 2
+    assert [refusal.index for refusal in decoded.refusals] == [1, 2, 3, 5]
+    assert decoded.indexes == [0, 4]
+
+
+@pytest.mark.parametrize(
+    ("body", "shape"),
+    [
+        (b"", "many"),
+        (b"{}", "many"),
+        (b"[{}", "many"),
+        (b"[1,]", "many"),
+        (b'["\\', "many"),
+        (b"", "one"),
+        (b"{} {}", "one"),
+        (b"\xef\xbb\xbf{}", "one"),
+        (b"[" * 100_000, "many"),
+    ],
+)
+def test_a_body_that_is_not_json_of_its_shape_is_malformed(body: bytes, shape: str) -> None:
+    with pytest.raises(MalformedBodyError):
+        decode(body, shape)
+
+
+@pytest.mark.parametrize("shape", ["many", "lines"])
+@pytest.mark.parametrize("is_good", [True, False])
+def test_too_many_events_are_refused_as_a_whole(shape: str, is_good: bool) -> None:
+    one = msgspec.json.encode(plain(1)) if is_good else b"{}"
+    body = b"[" + b",".join([one] * 101) + b"]" if shape == "many" else b"\n".join([one] * 101)
+    with pytest.raises(TooManyEventsError):
+        decode(body, shape)
