@@ -15,7 +15,7 @@ MEMBERS_MAX = 64
 
 _GZIP = zlib.MAX_WBITS | 16
 # RFC 8878 asks every decoder to support windows of 8 MiB; more would be memory for the asking.
-_ZSTD_OPTIONS = {zstd.DecompressionParameter.window_log_max: 23}
+_ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 
 
 class BodyTooLargeError(ValueError):
