@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from clickhouse_connect.driver.exceptions import OperationalError
+
+from pipelines.outage import TransientError
 from pipelines.position import LogPartition
 
 
@@ -13,8 +16,14 @@ class ClickHouseProgress:
     client: Any
 
     def next_offsets(self) -> dict[LogPartition, int]:
-        """Return per partition the offset below which everything is in the tables."""
-        rows = self.client.query(
-            "SELECT log, partition, max(next_offset) FROM usage_progress GROUP BY log, partition"
-        ).result_rows
+        """Return per partition the offset below which everything is in the tables.
+
+        Raises:
+            TransientError: ClickHouse does not answer.
+        """
+        sql = "SELECT log, partition, max(next_offset) FROM usage_progress GROUP BY log, partition"
+        try:
+            rows = self.client.query(sql).result_rows
+        except OperationalError as error:
+            raise TransientError(f"ClickHouse does not answer: {error}") from error
         return {LogPartition(log, partition): offset for log, partition, offset in rows}

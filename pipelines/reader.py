@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from ingest.topic import Tick
 from pipelines.cut import AsOf, CutChain, EffectiveMeter, Ticks, aligned
 from pipelines.fold import Worth, combine, fold_all
+from pipelines.outage import TransientError
 from pipelines.position import Log, LogPartition
 from pipelines.usage import ChangedUsage, Cut, Quantity, Span
 
@@ -143,9 +144,12 @@ class Reader:
         return {LogPartition(log.log, p): offset for p, offset in found.items()}
 
     def _await_counted(self, offsets: Mapping[LogPartition, int]) -> None:
-        behind: list[LogPartition] = []
+        behind = list(offsets)
         for _ in self._patience():
-            progress = self.progress()
+            try:
+                progress = self.progress()
+            except TransientError:
+                continue
             behind = [at for at, end in offsets.items() if progress.get(at, 0) < end]
             if not behind:
                 return

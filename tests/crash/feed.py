@@ -1,0 +1,130 @@
+"""A sender that never gives up, and the truth of what it sent."""
+
+import json
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+
+ANSWER_SECONDS = 20.0
+TRIES_MAX = 200
+
+
+@dataclass
+class Truth:
+    """Events as sent, once each; the oracle recounts them with nothing of ours."""
+
+    event_type: str
+    events: list[dict[str, Any]] = field(default_factory=list)
+    requests: int = 0
+    resends: int = 0
+
+    @classmethod
+    def generate(cls, seed: int, count: int, event_type: str, now: datetime) -> "Truth":
+        """Return `count` events over the two hours before `now`, in no order."""
+        rnd = random.Random(seed)
+        truth = cls(event_type)
+        for number in range(count):
+            units = Decimal(rnd.randrange(1, 10**7)) / 10**4
+            truth.events.append(
+                {
+                    "specversion": "1.0",
+                    "id": f"{event_type}-{number}",
+                    "source": "crash",
+                    "type": event_type,
+                    "subject": f"s{rnd.randrange(40)}",
+                    "time": (now - timedelta(seconds=rnd.randrange(7200))).isoformat(),
+                    "data": {
+                        "region": rnd.choice("ab"),
+                        "units": str(units),
+                        "who": rnd.randrange(100),
+                    },
+                }
+            )
+        return truth
+
+    def expected(self) -> dict[str, dict[str, Decimal]]:
+        """Recount: per meter and subject."""
+        found: dict[str, dict[str, Any]] = {"calls": {}, "units": {}, "top": {}, "who": {}}
+        for event in self.events:
+            subject, data = event["subject"], event["data"]
+            units = Decimal(data["units"])
+            found["calls"][subject] = found["calls"].get(subject, Decimal(0)) + 1
+            found["units"][subject] = found["units"].get(subject, Decimal(0)) + units
+            found["top"][subject] = max(found["top"].get(subject, units), units)
+            found["who"].setdefault(subject, set()).add(data["who"])
+        found["who"] = {subject: Decimal(len(who)) for subject, who in found["who"].items()}
+        return found
+
+    def definitions(self) -> list[dict[str, Any]]:
+        """Return the meters that `expected` recounts."""
+        shapes: list[dict[str, Any]] = [
+            {"key": "calls", "aggregation": "count", "dimensions": {"region": "$.region"}},
+            {"key": "units", "aggregation": "sum", "value": "$.units"},
+            {"key": "top", "aggregation": "max", "value": "$.units"},
+            {"key": "who", "aggregation": "unique_count", "value": "$.who"},
+        ]
+        prefix = self.event_type.replace(".", "_")
+        return [s | {"key": f"{prefix}_{s['key']}", "event_type": self.event_type} for s in shapes]
+
+    def batches(self, rnd: random.Random, size: int) -> Iterator[list[dict[str, Any]]]:
+        """Yield the events in batches, a tenth of them again in some later batch."""
+        late: list[dict[str, Any]] = []
+        for start in range(0, len(self.events), size):
+            batch = self.events[start : start + size]
+            again = [event for event in late if rnd.random() < 0.5]
+            late = [event for event in late if event not in again]
+            late += [event for event in batch if rnd.random() < 0.1]
+            yield batch + again
+        yield late
+
+
+def send_all(
+    truth: Truth, ingest_url: str, api_key: str, *, seed: int, size: int, stop: threading.Event
+) -> None:
+    """Send every batch until it is accepted, four at a time; some accepted ones again."""
+    rnd = random.Random(seed)
+    batches = list(truth.batches(rnd, size))
+    repeats = {number for number in range(len(batches)) if rnd.random() < 0.1}
+    headers = {
+        "Authorization": f"Bearer {api_key}",
+        "Content-Type": "application/cloudevents-batch+json",
+    }
+    lock = threading.Lock()
+
+    def send(number: int, client: httpx.Client) -> None:
+        body = json.dumps(batches[number]).encode()
+        for _ in range(TRIES_MAX):
+            if stop.is_set():
+                return
+            with lock:
+                truth.requests += 1
+            try:
+                answer = client.post(f"{ingest_url}/v1/events", content=body, headers=headers)
+            except httpx.TransportError:
+                status = 0
+            else:
+                status = answer.status_code
+            if status == 204:
+                return
+            assert status in {0, 503}, f"{status}: an honest event was refused"
+            with lock:
+                truth.resends += 1
+            stop.wait(0.1)
+        raise AssertionError("ingest did not come back")
+
+    with httpx.Client(timeout=ANSWER_SECONDS) as client, ThreadPoolExecutor(4) as pool:
+        order = [*range(len(batches)), *sorted(repeats)]
+        for done in [pool.submit(send, number, client) for number in order]:
+            done.result()
+
+
+def utc_now() -> datetime:
+    """Return the present, to whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
