@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from billing.document import Document
-from billing.money import earned_minor
+from billing.money import earned_minor, to_major
 from billing.period import add_months, last_day
 
 ACCOUNT_KINDS = {
@@ -172,6 +172,23 @@ def reversal(entry: Entry, effective_on: date) -> Entry:
         postings=tuple(replace(p, amount_minor=-p.amount_minor) for p in entry.postings),
         reverses=entry.posting_key,
     )
+
+
+def trial_line(
+    legal_entity: str, currency: str, code: str, kind: str, debit_minor: int, credit_minor: int
+) -> dict[str, str | int]:
+    """Return an account's line of a trial balance; a debit balance is positive."""
+    balance_minor = debit_minor - credit_minor
+    return {
+        "legal_entity": legal_entity,
+        "currency": currency,
+        "account": code,
+        "kind": kind,
+        "debit_minor": debit_minor,
+        "credit_minor": credit_minor,
+        "balance_minor": balance_minor,
+        "balance": str(to_major(balance_minor, currency)),
+    }
 
 
 def open_day(bill_on: date, locked_through: date | None) -> date:

@@ -1,6 +1,6 @@
 """The ledger in Postgres: posting once per key, month ends, trial balances."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
@@ -151,30 +151,3 @@ def lock_books(connection: Connection, tenant: str, through: date) -> None:
         " ON CONFLICT DO NOTHING",
         (tenant, through),
     )
-
-
-def trial_balance(
-    connection: Connection, tenant: str, as_of: date | None = None
-) -> Sequence[dict[str, Any]]:
-    """Return debits, credits and balance per account, of entries effective up to a day."""
-    rows = connection.execute(
-        "SELECT a.legal_entity, a.currency, a.code, a.kind,"
-        " coalesce(sum(p.amount_minor) FILTER (WHERE p.amount_minor > 0), 0),"
-        " coalesce(-sum(p.amount_minor) FILTER (WHERE p.amount_minor < 0), 0)"
-        " FROM postings p JOIN accounts a USING (account_id) JOIN journal_entries e"
-        "   USING (entry_id) WHERE p.tenant = %s AND (%s::date IS NULL OR e.effective_on <= %s)"
-        " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 4, 3",
-        (tenant, as_of, as_of),
-    ).fetchall()
-    return [
-        {
-            "legal_entity": legal_entity,
-            "currency": currency,
-            "account": code,
-            "kind": kind,
-            "debit_minor": int(debit),
-            "credit_minor": int(credit),
-            "balance_minor": int(debit) - int(credit),
-        }
-        for legal_entity, currency, code, kind, debit, credit in rows
-    ]

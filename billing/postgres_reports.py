@@ -1,0 +1,149 @@
+"""Reads for people and the API: lists by key, documents with their lines, balances.
+
+Amounts are integer minor units; quantities and prices are text.
+"""
+
+import uuid
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from billing.ledger import trial_line
+from billing.money import display, text_of
+from billing.postgres_facts import Connection
+
+_INVOICE = (
+    "invoice_id::text AS id, number, document_type, customer, legal_entity, currency, bill_on,"
+    " issued_on, due_on, state, total_minor, amount_due_minor, cut_number"
+)
+_LINE = (
+    "ordinal, kind, cause, subscription, item, charge, dimensions, description, product,"
+    " service_from, service_until, quantity, unit, amount_minor, price_book, book_version, trace"
+)
+
+
+def meters(
+    connection: Connection, tenant: str, after: str | None = None, limit: int = 1000
+) -> list[dict[str, Any]]:
+    """Return meters after a key, each in its latest version."""
+    rows = connection.execute(
+        "SELECT DISTINCT ON (key) definition, version FROM meters"
+        " WHERE tenant = %s AND key > %s ORDER BY key, version DESC LIMIT %s",
+        (tenant, after or "", limit),
+    ).fetchall()
+    return [{**definition, "version": version} for definition, version in rows]
+
+
+def customers(
+    connection: Connection, tenant: str, after: str | None = None, limit: int = 1000
+) -> list[dict[str, Any]]:
+    """Return customers after a key, each in its latest version."""
+    return _things(connection, "customer", tenant, after, limit)
+
+
+def subscriptions(
+    connection: Connection, tenant: str, after: str | None = None, limit: int = 1000
+) -> list[dict[str, Any]]:
+    """Return subscriptions after a key, each in its latest version."""
+    return _things(connection, "subscription", tenant, after, limit)
+
+
+def _things(
+    connection: Connection, thing: str, tenant: str, after: str | None, limit: int
+) -> list[dict[str, Any]]:
+    rows = connection.execute(
+        f"SELECT DISTINCT ON ({thing}) content, version FROM {thing}_versions"
+        f" WHERE tenant = %s AND {thing} > %s ORDER BY {thing}, version DESC LIMIT %s",
+        (tenant, after or "", limit),
+    ).fetchall()
+    return [{**content, "version": version} for content, version in rows]
+
+
+def price_books(
+    connection: Connection, tenant: str, after: str | None = None, limit: int = 1000
+) -> list[dict[str, Any]]:
+    """Return price books after a key, with all their versions and hashes."""
+    rows = connection.execute(
+        "SELECT price_book, json_agg(json_build_object('content', content, 'hash',"
+        " encode(content_hash, 'hex')) ORDER BY version) FROM price_book_versions"
+        " WHERE tenant = %s AND price_book > %s GROUP BY price_book ORDER BY price_book LIMIT %s",
+        (tenant, after or "", limit),
+    ).fetchall()
+    return [
+        {"key": key, "versions": [{**v["content"], "hash": v["hash"]} for v in versions]}
+        for key, versions in rows
+    ]
+
+
+def invoices(
+    connection: Connection,
+    tenant: str,
+    *,
+    customer: str | None = None,
+    after: str | None = None,
+    limit: int = 1000,
+) -> list[dict[str, Any]]:
+    """Return documents after a number, without their lines."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            f"SELECT {_INVOICE} FROM invoices WHERE tenant = %s AND number > %s"
+            " AND (%s::text IS NULL OR customer = %s) ORDER BY number LIMIT %s",
+            (tenant, after or "", customer, customer, limit),
+        ).fetchall()
+    return [_with_amounts(row) for row in rows]
+
+
+def invoice(connection: Connection, tenant: str, name: str) -> dict[str, Any] | None:
+    """Return one document with its lines, by number or id."""
+    try:
+        key: tuple[str, Any] = ("invoice_id", uuid.UUID(name))
+    except ValueError:
+        key = ("number", name)
+    with connection.cursor(row_factory=dict_row) as cursor:
+        head = cursor.execute(
+            f"SELECT {_INVOICE} FROM invoices WHERE tenant = %s AND {key[0]} = %s",
+            (tenant, key[1]),
+        ).fetchone()
+        if head is None:
+            return None
+        lines = cursor.execute(
+            f"SELECT {_LINE} FROM invoice_lines WHERE tenant = %s AND invoice_id = %s"
+            " ORDER BY ordinal",
+            (tenant, uuid.UUID(head["id"])),
+        ).fetchall()
+    return {**_with_amounts(head), "lines": [_line(line, head["currency"]) for line in lines]}
+
+
+def _with_amounts(row: Mapping[str, Any]) -> dict[str, Any]:
+    days = {name: row[name].isoformat() for name in ("bill_on", "issued_on", "due_on")}
+    total = display(row["total_minor"], row["currency"])
+    due = display(row["amount_due_minor"], row["currency"])
+    return {**row, **days, "total": total.replace(",", ""), "amount_due": due.replace(",", "")}
+
+
+def _line(row: Mapping[str, Any], currency: str) -> dict[str, Any]:
+    return {
+        **row,
+        "service_from": row["service_from"].isoformat(),
+        "service_until": row["service_until"].isoformat(),
+        "quantity": text_of(row["quantity"]),
+        "amount": display(row["amount_minor"], currency).replace(",", ""),
+    }
+
+
+def trial_balance(
+    connection: Connection, tenant: str, as_of: date | None = None
+) -> list[dict[str, Any]]:
+    """Return debits, credits and balance per account, of entries effective up to a day."""
+    rows = connection.execute(
+        "SELECT a.legal_entity, a.currency, a.code, a.kind,"
+        " coalesce(sum(p.amount_minor) FILTER (WHERE p.amount_minor > 0), 0)::bigint,"
+        " coalesce(-sum(p.amount_minor) FILTER (WHERE p.amount_minor < 0), 0)::bigint"
+        " FROM postings p JOIN accounts a USING (account_id) JOIN journal_entries e"
+        "   USING (entry_id) WHERE p.tenant = %s AND (%s::date IS NULL OR e.effective_on <= %s)"
+        " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 4, 3",
+        (tenant, as_of, as_of),
+    ).fetchall()
+    return [trial_line(*row) for row in rows]
