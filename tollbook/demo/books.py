@@ -1,5 +1,6 @@
 """What Tollbook holds, read from its own tables: quantities, events, lines and invoices."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -31,20 +32,22 @@ WHERE tenant = %(tenant)s ORDER BY i.bill_on, i.customer, i.number
 """
 
 _QUANTITIES = """
-SELECT substring(subject, 1, 2) AS airline, toTimeZone(window_start, 'America/New_York') AS local,
-    (12 * (toYear(local) - {year:Int32}) + toMonth(local))::Int32 AS month, meter,
-    JSONExtractString(dimensions, 'origin') AS origin,
+WITH toTimeZone(window_start, 'America/New_York') AS local
+SELECT substring(subject, 1, 2) AS airline,
+    (12 * (toYear(local) - {year:Int32}) + toMonth(local))::Int32 AS month,
+    meter, JSONExtractString(dimensions, 'origin') AS origin,
     sum(count) AS uses, sum(sum) AS total, max(max) AS most, uniqExact(item) AS different
 FROM usage_windows FINAL WHERE tenant = {tenant:String}
 GROUP BY airline, month, meter, origin
 """
 
 _EVENTS = """
-SELECT id, type, subject, time FROM usage_events FINAL WHERE tenant = {tenant:String}
+SELECT id, toString(type) AS type, subject, toUnixTimestamp64Micro(time) AS at
+FROM usage_events FINAL WHERE tenant = {tenant:String}
 """
 
 _REJECTED = """
-SELECT e.id AS id, r.meter AS meter
+SELECT e.id AS id, toString(r.meter) AS meter
 FROM (SELECT * FROM usage_rejections FINAL WHERE tenant = {tenant:String}) AS r
 JOIN (SELECT * FROM usage_events FINAL WHERE tenant = {tenant:String}) AS e
     USING (log, partition, offset, index)
@@ -139,10 +142,14 @@ class Books:
             for name, table in _TABLES.items()
         }
 
-    def running_close(self) -> bool:
-        """Return whether a bill run is recorded as begun and not finished."""
-        sql = "SELECT 1 FROM bill_runs WHERE tenant = %(tenant)s AND state = 'running'"
-        return bool(self._rows(sql))
+    def issued_by(self, close: int) -> int:
+        """Return how many documents a month's close has issued so far."""
+        return sum(invoice.close == close for invoice in self.invoices())
+
+    def ask(self, sql: str) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        """Return the column names and rows that ClickHouse answers."""
+        answer = self._clickhouse.query(sql)
+        return answer.column_names, answer.result_rows
 
     def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         values = {"tenant": self.tenant, "year": YEAR}

@@ -131,15 +131,15 @@ def charges_of(versions: list[Version], use: Use) -> list[Charge]:
 
 
 def from_scratch(
-    tables: duckdb.DuckDBPyConnection, versions: list[Version], closes: int
+    tables: duckdb.DuckDBPyConnection, versions: list[Version], months: int, feed: int
 ) -> dict[str, int]:
-    """Return each airline's usage of the closed months in cents, rated once over all that is known.
+    """Return each airline's usage of so many months in cents, rated once over all that is known.
 
-    The lines and corrections of the same closes must add up to this.
+    The lines and corrections that the same feeds led to must add up to this.
     """
     totals: dict[str, int] = {}
-    for use, quantity in quantities(tables, closes).items():
-        if use.month <= closes:
+    for use, quantity in quantities(tables, feed).items():
+        if use.month <= months:
             cents = sum(charge.cents(quantity) for charge in charges_of(versions, use))
             totals[use.airline] = totals.get(use.airline, 0) + cents
     return totals

@@ -1,10 +1,10 @@
 """What the demo sends: each month's reports as CloudEvents, in requests of about a thousand.
 
 Reports leave in the order in which flights landed, so departures arrive out of order by hours.
-Some requests are sent again whole, as after a timeout whose answer was lost.
+The answers to some requests are lost, as by a timeout, and the same request is sent again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -12,9 +12,8 @@ import duckdb
 from tollbook.demo.flights import MONTHS, close_at
 
 EVENTS_PER_REQUEST = 1000
-RESENT_ONE_IN = 20
-RESENT_AFTER = 5
-"""How many requests leave between a request and its repetition."""
+LOST_ONE_IN = 20
+"""One request in so many is sent again whole, since its first answer is lost."""
 
 _SENDS = """
 CREATE TABLE sends AS
@@ -31,13 +30,12 @@ WITH every_send AS (
     FROM fed
 )
 SELECT *, ('0x' || substr(md5(format('timeout {} {}', feed, request)), 1, 8))::UBIGINT
-    % $resent_one_in = 0 AS resent
+    % $lost_one_in = 0 AS loses_answer
 FROM placed
 """
 
 _BODIES = """
-SELECT request, count(*)::INTEGER, any_value(resent),
-    string_agg(event, chr(10) ORDER BY sent_at, id, copy)
+SELECT any_value(loses_answer), string_agg(event, chr(10) ORDER BY sent_at, id, copy)
 FROM sends AS s JOIN events USING (id) WHERE feed = $feed GROUP BY request ORDER BY request
 """
 
@@ -59,11 +57,10 @@ FROM reports
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request's body (NDJSON), how many events it holds, and whether it is a repetition."""
+    """One request's events, a line of JSON each, and whether its first answer will be lost."""
 
-    body: bytes
-    events: int
-    repeated: bool
+    events: Sequence[bytes]
+    loses_answer: bool
 
 
 def prepare_requests(tables: duckdb.DuckDBPyConnection) -> None:
@@ -73,22 +70,17 @@ def prepare_requests(tables: duckdb.DuckDBPyConnection) -> None:
     """
     closes = [close_at(month).replace(tzinfo=None) for month in range(1, MONTHS + 1)]
     tables.execute(_EVENTS)
-    settings = {"closes": closes, "per_request": EVENTS_PER_REQUEST, "resent_one_in": RESENT_ONE_IN}
+    settings = {"closes": closes, "per_request": EVENTS_PER_REQUEST, "lost_one_in": LOST_ONE_IN}
     tables.execute(_SENDS, settings)
 
 
 def requests_of(tables: duckdb.DuckDBPyConnection, feed: int) -> list[Request]:
-    """Return one feed's requests in the order of sending, repetitions included."""
+    """Return one feed's requests in the order of sending."""
     rows = tables.execute(_BODIES, {"feed": feed}).fetchall()
-    return list(_with_repetitions(rows))
+    return [Request(body.encode().split(b"\n"), loses_answer) for loses_answer, body in rows]
 
 
-def _with_repetitions(rows: list[tuple[int, int, bool, str]]) -> Iterator[Request]:
-    waiting: list[tuple[int, Request]] = []
-    for number, events, resent, body in rows:
-        yield Request(body.encode(), events, repeated=False)
-        if resent:
-            waiting.append((number + RESENT_AFTER, Request(body.encode(), events, repeated=True)))
-        while waiting and waiting[0][0] <= number:
-            yield waiting.pop(0)[1]
-    yield from (request for _, request in waiting)
+def events_up_to(tables: duckdb.DuckDBPyConnection, feed: int) -> int:
+    """Return how many events all feeds up to one send, copies included, resends left out."""
+    ((count,),) = tables.execute("SELECT count(*) FROM sends WHERE feed <= $1", [feed]).fetchall()
+    return int(count)

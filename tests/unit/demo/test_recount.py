@@ -92,7 +92,7 @@ def test_lines_and_corrections_add_up_to_rating_from_scratch(
     totals: Counter[str] = Counter()
     for key, bill in issued.items():
         totals[key.airline] += bill.cents
-    assert totals == from_scratch(recounted, versions, 12)
+    assert totals == from_scratch(recounted, versions, 12, 12)
     assert len(totals) == 16
 
 
