@@ -7,8 +7,9 @@ import typer
 
 from infra.embedded.errors import StackError
 from tollbook import ingest_commands, stack_commands
+from tollbook.demo import commands as demo_commands
 
-_MODULES = [stack_commands, ingest_commands]
+_MODULES = [stack_commands, ingest_commands, demo_commands]
 
 
 def build() -> typer.Typer:

@@ -132,10 +132,10 @@ class Show:
         self.console.print(screens.recount_table(self.checks))
         pending = not_yet_billed(year)
         if pending:
+            worth, close = screens.dollars(pending), f"tollbook close --period {period(13)}"
             self.console.print(
-                f"\n[dim]Reports worth {screens.dollars(pending)} came after the last close: stored "
-                "and counted, they will be billed as\ncorrections by "
-                f"`tollbook close --period {period(self.months + 1)}`.[/]"
+                f"\n[dim]Reports worth {worth} came after the last close: stored and counted, "
+                f"they will be billed as\ncorrections by `{close}`.[/]"
             )
 
     def _note_figures(self, year: Year) -> None:
