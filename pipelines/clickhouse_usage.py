@@ -122,8 +122,11 @@ class ClickHouseUsage:
         self,
         tenant: str,
         ranges: Mapping[LogPartition, tuple[int, int]],
-    ) -> list[tuple[str, str, Any, Any]]:
-        """Return (meter, subject, first start, last end) per UTC month touched by segments."""
+    ) -> list[tuple[str, str, int, int]]:
+        """Return (meter, subject, first start, last end) per UTC month touched by segments.
+
+        Times are in milliseconds since 1970.
+        """
         places = " OR ".join(
             f"(log = {at.log} AND partition = {at.partition}"
             f" AND segment >= {start} AND segment < {end})"
@@ -133,7 +136,8 @@ class ClickHouseUsage:
         if not places:
             return []
         answer = self.client.query(
-            "SELECT meter, subject, min(window_start), max(window_end) FROM usage_windows"
+            "SELECT meter, subject, toUnixTimestamp64Milli(min(window_start)),"
+            " toUnixTimestamp64Milli(max(window_end)) FROM usage_windows"
             f" WHERE tenant = {{tenant:String}} AND ({places})"
             " GROUP BY meter, subject, toStartOfMonth(window_start)"
             " ORDER BY meter, subject, min(window_start)",

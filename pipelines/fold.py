@@ -5,6 +5,7 @@ A fold is columnar: a table of events in, one row per (subject, dimensions, item
 Whether a value can be used never depends on the other events of the table.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,8 +24,8 @@ VALUE_TYPE = pa.decimal128(38, VALUE_SCALE)
 TEXT_LENGTH_MAX = 256
 """Longest value of a dimension, and longest item of unique_count, in characters."""
 
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,9})?")
 _VALUE_LIMIT = Decimal(10) ** VALUE_DIGITS_MAX
-_SCALE_LIMIT = Decimal(10) ** -VALUE_SCALE
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,13 +301,9 @@ def _value(raw: bytes | None) -> Decimal | str:
 
 
 def _why_not(raw: bytes) -> str:
-    try:
-        value = Decimal(raw.strip(b'"').decode())
-    except (InvalidOperation, UnicodeDecodeError):
-        value = Decimal("NaN")
-    if not value.is_finite():
-        shown = raw[:40].decode(errors="replace")
-        return f"the value is not a number: {shown}"
-    if abs(value) >= _VALUE_LIMIT:
+    text = raw.strip(b'"').decode(errors="replace")
+    if not _NUMBER.fullmatch(text):
+        return f"the value is not a number: {text[:40]}"
+    if abs(Decimal(text)) >= _VALUE_LIMIT:
         return f"the value has more than {VALUE_DIGITS_MAX} digits before the point"
     return f"the value has more than {VALUE_SCALE} decimals"

@@ -126,7 +126,10 @@ class Reader:
         below = self.cuts.as_of(self.cuts.offsets(since)).whole_below
         ranges = {at: (below.get(at, 0), end) for at, end in self.cuts.offsets(until).items()}
         rows = self.usage.changed(until.tenant, ranges)
-        return [ChangedUsage(*row) for row in rows]
+        return [
+            ChangedUsage(meter, subject, _moment(first_ms), _moment(last_ms))
+            for meter, subject, first_ms, last_ms in rows
+        ]
 
     def _offsets_at(self, tenant: str, at: datetime, log: Log) -> dict[LogPartition, int]:
         partitions = range(log.partitions)
@@ -265,6 +268,10 @@ def _quantities(
 def _lagging(what: str, places: Sequence[LogPartition]) -> str:
     named = ", ".join(str(place) for place in places)
     return f"{what} {named}: see that their workers run (`tollbook status`)"
+
+
+def _moment(milliseconds: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def _us(moment: datetime) -> int:

@@ -5,6 +5,7 @@ Merged in place by key, so that a batch costs what it touches, not what the segm
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ WINDOW_ROW_SCHEMA = pa.schema(
         pa.field("tenant", pa.string()),
         pa.field("meter", pa.string()),
         pa.field("meter_version", pa.uint32()),
+        pa.field("aggregation", pa.string()),
         pa.field("subject", pa.string()),
         pa.field("dimensions", pa.string()),
         pa.field("item", pa.string()),
@@ -71,14 +73,15 @@ class SegmentWindows:
         held = self._worth[meter]
         worths = [held[key] for key in ordered]
         rows = len(ordered)
-        size_ms = meter.definition.window_size.total_seconds() * 1000
+        size_ms = meter.definition.window_size // timedelta(milliseconds=1)
         starts = pa.array([key[3] // 1000 for key in ordered], pa.int64())
-        ends = pa.array([key[3] // 1000 + int(size_ms) for key in ordered], pa.int64())
+        ends = pa.array([key[3] // 1000 + size_ms for key in ordered], pa.int64())
         segment = self.segment
         columns = [
             _repeat(meter.tenant, rows),
             _repeat(meter.definition.key, rows),
             _repeat(meter.version, rows, pa.uint32()),
+            _repeat(meter.definition.aggregation, rows),
             pa.array([key[0] for key in ordered], pa.string()),
             pa.array([key[1] for key in ordered], pa.string()),
             pa.array([key[2] for key in ordered], pa.string()),

@@ -92,6 +92,7 @@ CREATE TABLE IF NOT EXISTS usage_windows
     tenant         LowCardinality(String)  COMMENT 'The company that runs its billing here',
     meter          LowCardinality(String)  COMMENT 'Key of the meter',
     meter_version  UInt32                  COMMENT 'Version of its definition',
+    aggregation    LowCardinality(String)  COMMENT 'count, sum, max or unique_count',
     subject        String                  COMMENT 'Who used it, as the producer names it',
     dimensions     String                  COMMENT 'JSON object of the dimensions, keys sorted',
     item           String                  COMMENT 'The counted value of unique_count; else empty',

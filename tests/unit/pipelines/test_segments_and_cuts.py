@@ -1,0 +1,69 @@
+"""Where segments start, and how intervals split into whole windows and edges."""
+
+from pipelines.cut import aligned
+from pipelines.position import LogPartition, position_bytes, position_from_bytes, version_of
+from pipelines.segment import (
+    SEGMENT_BYTES_MAX,
+    SegmentProgress,
+    SlicePlan,
+    first_segment,
+    next_segment,
+    starts_segment,
+)
+
+AT = LogPartition(0, 3)
+MINUTE = 60_000
+
+
+def test_a_segment_ends_with_its_minute_and_not_before() -> None:
+    segment = first_segment(AT, 0, append_ms=10 * MINUTE)
+    progress = SegmentProgress(segment.started_at_ms)
+    assert not starts_segment(segment, progress, 11 * MINUTE - 1, forced=False)
+    assert starts_segment(segment, progress, 11 * MINUTE, forced=False)
+
+
+def test_a_broker_clock_that_steps_back_starts_no_segment() -> None:
+    segment = first_segment(AT, 0, append_ms=10 * MINUTE)
+    assert not starts_segment(segment, SegmentProgress(0), 3 * MINUTE, forced=False)
+
+
+def test_a_segment_ends_after_its_bytes_and_at_a_tick_that_says_so() -> None:
+    segment = first_segment(AT, 0, append_ms=0)
+    full = SegmentProgress(0, value_bytes=SEGMENT_BYTES_MAX)
+    assert starts_segment(segment, full, 1, forced=False)
+    assert starts_segment(segment, SegmentProgress(0), 1, forced=True)
+
+
+def test_the_horizon_moves_by_whole_slices() -> None:
+    plan = SlicePlan(slice_events=10, slices_max=2)
+    segment = first_segment(AT, 0, append_ms=0)
+    starts = {0: (0, 0)}
+    seen = []
+    for step in range(1, 7):
+        progress = SegmentProgress(segment.started_at_ms, events=5)
+        segment = next_segment(segment, progress, step, step * MINUTE, plan, starts)
+        seen.append((segment.slice, segment.horizon_slice, segment.horizon_offset))
+    assert seen == [(0, 0, 0), (1, 0, 0), (1, 0, 0), (2, 1, 2), (2, 1, 2), (3, 2, 4)]
+
+
+def test_whole_windows_and_edges_make_up_the_interval() -> None:
+    assert aligned(0, 30, 10) == (0, 30, [])
+    assert aligned(3, 34, 10) == (10, 30, [(3, 10), (30, 34)])
+    assert aligned(3, 9, 10) == (10, 10, [(3, 9)])
+    assert aligned(3, 14, 10) == (10, 10, [(3, 14)])
+    assert aligned(5, 5, 10) == (10, 10, [])
+    assert aligned(-15, -5, 10) == (-10, -10, [(-15, -5)])
+
+
+def test_positions_sort_as_bytes_and_survive_the_round_trip() -> None:
+    places = [(0, 0), (0, 1), (1, 0), (255, 7), (256, 0), (2**40, 2**20)]
+    packed = [position_bytes(*place) for place in places]
+    assert packed == sorted(packed)
+    assert [position_from_bytes(data) for data in packed] == places
+
+
+def test_a_rebuild_outranks_every_offset() -> None:
+    def number(generation: int, offset: int) -> int:
+        return int.from_bytes(version_of(generation, offset), "little")
+
+    assert number(0, 5) < number(0, 6) < number(0, 2**48) < number(1, 0)
