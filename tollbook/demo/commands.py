@@ -25,7 +25,8 @@ def register(app: typer.Typer) -> None:
 def demo(
     *,
     data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="An empty folder [default: a temporary one].")
+        Path | None,
+        typer.Option("--data-dir", help="An empty folder; a temporary one if none is named."),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running.")] = False,
     months: Annotated[int, typer.Option(min=1, max=12, help="How many months to play.")] = 12,
