@@ -4,6 +4,7 @@ A failure before the first byte left is a plain error; after it, ClickHouse's ex
 into the stream and the connection breaks, so that no reader takes a part for the whole.
 """
 
+import contextlib
 import json
 import secrets
 import socket
@@ -20,6 +21,7 @@ from infra.embedded.gateway.compression import Compressor, make_compressor
 from infra.embedded.gateway.errors import ClientGoneError, GatewayError
 
 _FRAME_BYTES_MAX = 16 * 1024
+_FRAME_SECONDS = 0.5
 _SEND_BYTES = 1024 * 1024
 
 
@@ -205,3 +207,13 @@ class Answer:
         if self._compressor:
             frame = self._compressor.compress(frame) + self._compressor.flush()
         self._send_chunk(frame)
+        self._wait_for_reader()
+
+    def _wait_for_reader(self) -> None:
+        """Gives the peer time to find the frame; some drop unread bytes when the line breaks."""
+        deadline = time.monotonic() + _FRAME_SECONDS
+        with contextlib.suppress(OSError):
+            while (left := deadline - time.monotonic()) > 0:
+                self.wire.connection.settimeout(left)
+                if not self.wire.connection.recv(_SEND_BYTES):
+                    return

@@ -23,8 +23,8 @@ class Limits:
     send_seconds: float = 300.0
     linger_seconds: float = 3.0
     drain_seconds: float = 20.0
-    statement_bytes_max: int = 64 * MIB
+    statement_bytes_max: int = 16 * MIB
     insert_bytes_max: int = 4096 * MIB
-    form_bytes_max: int = 256 * MIB
+    form_bytes_max: int = 64 * MIB
     held_bytes: int = MIB
     memory_bytes_max: int = 2048 * MIB

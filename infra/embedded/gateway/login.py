@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hmac
+from collections.abc import Mapping
 
 from infra.embedded.gateway.errors import GatewayError
 from infra.embedded.gateway.request import Request
@@ -37,5 +38,10 @@ def _read_credentials(request: Request) -> tuple[str, str]:
     if scheme:
         return "", ""
     if "x-clickhouse-user" in headers or "x-clickhouse-key" in headers:
-        return headers.get("x-clickhouse-user", ""), headers.get("x-clickhouse-key", "")
+        return _header(headers, "x-clickhouse-user"), _header(headers, "x-clickhouse-key")
     return params.get("user", ""), params.get("password", "")
+
+
+def _header(headers: Mapping[str, str], name: str) -> str:
+    """Returns a header as UTF-8, which HTTP carries as if it were Latin-1."""
+    return headers.get(name, "").encode("latin-1").decode(errors="replace")

@@ -39,6 +39,9 @@ class Request:
 class _Head:
     url: bytearray = field(default_factory=bytearray)
     headers: dict[str, str] = field(default_factory=dict)
+    method: str = ""
+    version: str = ""
+    keep_alive: bool = False
     is_complete: bool = False
 
 
@@ -119,13 +122,13 @@ class RequestReader:
         except ValueError as error:
             raise HttpError(HTTPStatus.BAD_REQUEST, "The URL cannot be read") from error
         return Request(
-            method=self._parser.get_method().decode("ascii"),
+            method=self._head.method,
             path=unquote(parts.path),
             params=dict(pairs),
             headers=headers,
             body=self._body(),
-            keep_alive=self._parser.should_keep_alive(),
-            is_chunking=self._parser.get_http_version() != "1.0",
+            keep_alive=self._head.keep_alive,
+            is_chunking=self._head.version != "1.0",
             is_read=lambda: self.is_complete and not self.is_pipelined,
         )
 
@@ -171,7 +174,12 @@ class RequestReader:
         self._head.headers[key] = text if known is None else f"{known}, {text}"
 
     def on_headers_complete(self) -> None:
-        """Ends the head."""
+        """Ends the head, while the parser still knows what it said."""
+        if self._head.is_complete:
+            return
+        self._head.method = self._parser.get_method().decode("ascii")
+        self._head.version = self._parser.get_http_version()
+        self._head.keep_alive = self._parser.should_keep_alive()
         self._head.is_complete = True
 
     def on_body(self, chunk: bytes) -> None:
