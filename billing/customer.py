@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 
 from billing.charge import STRICT, Key
 from billing.period import midnight
-from billing.price_book import Currency, Date, parse_date
+from billing.price_book import Currency, Date
 
 
 def _known_zone(name: str) -> str:
@@ -19,13 +19,18 @@ def _known_zone(name: str) -> str:
         raise ValueError(f"not a time zone like America/New_York: {name}") from error
 
 
+def parse_moment(text: str) -> datetime | date:
+    """Return an instant written with its offset, or a date like 2013-01-31; raises ValueError."""
+    if len(text) == len("2013-01-31"):
+        return date.fromisoformat(text)
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"an instant needs its offset, like 2013-01-31T12:00:00Z: {text}")
+    return at.astimezone(UTC)
+
+
 def _parse_moment(value: object) -> object:
-    if isinstance(value, str) and len(value) > len("2013-01-31"):
-        at = datetime.fromisoformat(value)
-        if at.tzinfo is None:
-            raise ValueError(f"an instant needs its offset, like 2013-01-31T12:00:00Z: {value}")
-        return at.astimezone(UTC)
-    return parse_date(value)
+    return parse_moment(value) if isinstance(value, str) else value
 
 
 Moment = Annotated[datetime | date, BeforeValidator(_parse_moment)]

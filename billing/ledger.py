@@ -112,29 +112,24 @@ def document_entry(document: Document, applied_minor: int, effective_on: date) -
     )
 
 
-def recognition_entries(lines: Iterable[IssuedLine], month: date) -> list[Entry]:
+def recognition_entries(
+    lines: Iterable[IssuedLine], month: date, locked_through: date | None = None
+) -> list[Entry]:
     """Return what a month has earned of amounts billed in advance, one entry per invoice.
 
     Earned amounts are differences of the rounded total earned so far, so that they add up to the
     line when its last month is recognised.
     """
-    entries: dict[uuid.UUID, Entry] = {}
-    for line in lines:
-        earned = _earned_in(line, month)
-        if not earned:
-            continue
-        where = (line.invoice_id, line.ordinal, line.service_from, line.service_until)
-        pair = (
-            Posting("deferred_revenue", earned, *where),
-            Posting(f"revenue:{line.product}", -earned, *where),
-        )
-        entry = entries.get(line.invoice_id)
-        entries[line.invoice_id] = (
-            _month_entry(line, month, "recognition", f"{line.invoice_id}", pair)
-            if entry is None
-            else replace(entry, postings=entry.postings + pair)
-        )
-    return list(entries.values())
+    entries = []
+    for own in _by_invoice(lines):
+        postings: list[Posting] = []
+        for line in own:
+            earned = _earned_in(line, month)
+            postings += _pair(line, "deferred_revenue", earned) if earned else []
+        if postings:
+            day = open_day(last_day(month), locked_through)
+            entries.append(_month_entry(own[0], month, "recognition", day, postings))
+    return entries
 
 
 def accrual_entries(lines: Iterable[IssuedLine], month: date) -> list[tuple[Entry, Entry]]:
@@ -142,23 +137,33 @@ def accrual_entries(lines: Iterable[IssuedLine], month: date) -> list[tuple[Entr
 
     The reversal is of the first day of the next month, where the invoice itself is booked.
     """
-    by_customer: dict[tuple[str, str, str], list[IssuedLine]] = {}
-    for line in lines:
-        if line.amount_minor:
-            key = (line.legal_entity, line.customer, line.currency)
-            by_customer.setdefault(key, []).append(line)
     pairs = []
-    for (_, customer, currency), own in sorted(by_customer.items()):
+    for own in _by_invoice(lines):
         postings = [
-            Posting(code, sign * line.amount_minor, line.invoice_id, line.ordinal,
-                    line.service_from, line.service_until)
+            posting
             for line in own
-            for code, sign in (("unbilled_receivable", 1), (f"revenue:{line.product}", -1))
-        ]  # fmt: skip
-        name = f"{own[0].legal_entity}:{customer}:{currency}"
-        entry = _month_entry(own[0], month, "accrual", name, tuple(postings))
-        pairs.append((entry, reversal(entry, add_months(month, 1))))
+            if line.amount_minor
+            for posting in _pair(line, "unbilled_receivable", line.amount_minor)
+        ]
+        if postings:
+            entry = _month_entry(own[0], month, "accrual", last_day(month), postings)
+            pairs.append((entry, reversal(entry, add_months(month, 1))))
     return pairs
+
+
+def _by_invoice(lines: Iterable[IssuedLine]) -> list[list[IssuedLine]]:
+    found: dict[uuid.UUID, list[IssuedLine]] = {}
+    for line in lines:
+        found.setdefault(line.invoice_id, []).append(line)
+    return list(found.values())
+
+
+def _pair(line: IssuedLine, account: str, earned_minor: int) -> list[Posting]:
+    where = (line.invoice_id, line.ordinal, line.service_from, line.service_until)
+    return [
+        Posting(account, earned_minor, *where),
+        Posting(f"revenue:{line.product}", -earned_minor, *where),
+    ]
 
 
 def reversal(entry: Entry, effective_on: date) -> Entry:
@@ -222,18 +227,17 @@ def _earned_in(line: IssuedLine, month: date) -> int:
 
 
 def _month_entry(
-    line: IssuedLine, month: date, kind: str, name: str, postings: tuple[Posting, ...]
+    line: IssuedLine, month: date, kind: str, day: date, postings: Sequence[Posting]
 ) -> Entry:
-    of = line.number if kind == "recognition" else line.customer
     return Entry(
-        posting_key=f"{kind}:{month:%Y-%m}:{name}",
+        posting_key=f"{kind}:{month:%Y-%m}:{line.invoice_id}",
         kind=kind,
-        effective_on=last_day(month),
-        description=f"{kind} of {month:%Y-%m} for {of}",
+        effective_on=day,
+        description=f"{kind} of {month:%Y-%m} for {line.number}",
         legal_entity=line.legal_entity,
         customer=line.customer,
         currency=line.currency,
-        postings=postings,
+        postings=tuple(postings),
     )
 
 

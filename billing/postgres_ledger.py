@@ -11,7 +11,7 @@ from billing.ledger import (
     accrual_entries,
     recognition_entries,
 )
-from billing.period import add_months
+from billing.period import add_months, last_day, whole_period
 from billing.postgres_facts import Connection
 
 _LINE = (
@@ -107,39 +107,64 @@ def locked_through(connection: Connection, tenant: str) -> date | None:
     return row[0] if row else None
 
 
-def post_month_end(connection: Connection, tenant: str, month: date) -> dict[str, int]:
-    """Recognise what a month has earned, and accrue what it has earned and not invoiced.
+def post_month_ends(connection: Connection, tenant: str, month: date) -> dict[str, int]:
+    """Recognise what each month up to one has earned, and accrue what is invoiced after it.
 
-    Returns how many entries of each kind were posted; none where all of them were before.
+    Returns how many entries of each kind were posted; none where all of them were before. Months
+    whose books are locked get no accruals; what they earned is recognised on the first open day.
     """
-    following = add_months(month, 1)
-    advance = _lines(
-        connection,
-        "l.kind = 'advance' AND l.service_from < %(following)s AND l.service_until > %(month)s",
-        {"tenant": tenant, "month": month, "following": following},
-    )
-    unbilled = _lines(
-        connection,
-        "l.kind = 'usage' AND l.service_until > %(month)s AND l.service_until <= %(following)s"
-        " AND i.bill_on >= %(following)s",
-        {"tenant": tenant, "month": month, "following": following},
-    )
     posted = {"recognition": 0, "accrual": 0}
-    for entry in recognition_entries(advance, month):
-        with connection.transaction():
-            posted["recognition"] += post(connection, tenant, [entry])
-    for entry, opposite in accrual_entries(unbilled, month):
-        with connection.transaction():
-            posted["accrual"] += post(connection, tenant, [entry])
-            post(connection, tenant, [opposite])
+    first = connection.execute(
+        "SELECT min(service_from) FROM invoice_lines WHERE tenant = %s", (tenant,)
+    ).fetchone()
+    if first is None or first[0] is None:
+        return posted
+    locked = locked_through(connection, tenant)
+    at = whole_period(first[0], 1)
+    while at <= month:
+        for entry in recognition_entries(_advance_lines(connection, tenant, at), at, locked):
+            with connection.transaction():
+                posted["recognition"] += post(connection, tenant, [entry])
+        if locked is None or last_day(at) > locked:
+            for entry, opposite in accrual_entries(_later_lines(connection, tenant, at), at):
+                with connection.transaction():
+                    posted["accrual"] += post(connection, tenant, [entry])
+                    post(connection, tenant, [opposite])
+        at = add_months(at, 1)
     return posted
 
 
-def _lines(connection: Connection, where: str, bound: dict[str, Any]) -> list[IssuedLine]:
+def _advance_lines(connection: Connection, tenant: str, month: date) -> list[IssuedLine]:
+    """Return lines billed in advance that are in service in a month and not recognised in it."""
+    return _lines(
+        connection,
+        "recognition",
+        "l.kind = 'advance' AND l.service_from < %(following)s AND l.service_until > %(month)s",
+        {"tenant": tenant, "month": month, "following": add_months(month, 1)},
+    )
+
+
+def _later_lines(connection: Connection, tenant: str, month: date) -> list[IssuedLine]:
+    """Return lines of service that ended with a month, invoiced after it and not accrued."""
+    return _lines(
+        connection,
+        "accrual",
+        "l.kind = 'usage' AND l.service_until > %(month)s AND l.service_until <= %(following)s"
+        " AND i.bill_on >= %(following)s",
+        {"tenant": tenant, "month": month, "following": add_months(month, 1)},
+    )
+
+
+def _lines(
+    connection: Connection, kind: str, where: str, bound: dict[str, Any]
+) -> list[IssuedLine]:
     rows = connection.execute(
         f"SELECT {_LINE} FROM invoice_lines l JOIN invoices i USING (tenant, invoice_id)"
-        f" WHERE tenant = %(tenant)s AND {where} ORDER BY i.number, l.ordinal",
-        bound,
+        f" WHERE tenant = %(tenant)s AND {where} AND NOT EXISTS ("
+        "   SELECT FROM journal_entries e WHERE e.tenant = %(tenant)s"
+        "   AND e.posting_key = %(prefix)s || i.invoice_id::text)"
+        " ORDER BY i.number, l.ordinal",
+        {**bound, "prefix": f"{kind}:{bound['month']:%Y-%m}:"},
     ).fetchall()
     return [IssuedLine(*row) for row in rows]
 

@@ -4,7 +4,7 @@ Amounts are integer minor units; quantities and prices are text.
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -91,6 +91,19 @@ def invoices(
             f"SELECT {_INVOICE} FROM invoices WHERE tenant = %s AND number > %s"
             " AND (%s::text IS NULL OR customer = %s) ORDER BY number LIMIT %s",
             (tenant, after or "", customer, customer, limit),
+        ).fetchall()
+    return [_with_amounts(row) for row in rows]
+
+
+def issued_documents(
+    connection: Connection, tenant: str, run_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Return the documents that some bill runs issued."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            f"SELECT {_INVOICE} FROM invoices WHERE tenant = %s AND run_id = ANY(%s)"
+            " ORDER BY document_type DESC, number",
+            (tenant, list(run_ids)),
         ).fetchall()
     return [_with_amounts(row) for row in rows]
 

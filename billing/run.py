@@ -73,7 +73,7 @@ class RunStore(Protocol):
 class Report:
     """What a run did."""
 
-    cut_number: int | None = None
+    runs: list[Run] = field(default_factory=list)
     resumed: bool = False
     documents: list[Document] = field(default_factory=list)
     periods: int = 0
@@ -89,10 +89,14 @@ Progress = Callable[[int, int], None]
 
 
 def bill(
-    store: RunStore, usage: UsageReader, scope: Scope, now: datetime, progress: Progress
-) -> Report:
-    """Bill all that is due in a scope; first finishes a run that was killed."""
-    report = Report()
+    store: RunStore,
+    usage: UsageReader,
+    scope: Scope,
+    now: datetime,
+    progress: Progress,
+    report: Report,
+) -> None:
+    """Bill all that is due in a scope, after finishing a run that was killed; fills a report."""
     with store.hold():
         begun = store.unfinished()
         if begun is not None:
@@ -104,7 +108,6 @@ def bill(
             if due(facts, billed, scope) or _ended(facts, billed, scope):
                 run = store.begin(scope, usage.fix_cut(store.tenant, now))
                 _execute(store, usage, run, report, progress)
-    return report
 
 
 def _ended(
@@ -126,7 +129,7 @@ def _execute(
     store: RunStore, usage: UsageReader, run: Run, report: Report, progress: Progress
 ) -> None:
     cut = usage.cut(store.tenant, run.cut_number)
-    report.cut_number = cut.number
+    report.runs.append(run)
     facts = store.facts(cut.facts_revision)
     drafts = prepare(store, usage, facts, run.scope, cut)
     for number, draft in enumerate(drafts):

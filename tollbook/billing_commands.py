@@ -1,0 +1,166 @@
+"""`tollbook apply`, `bill` and `close`: from declared facts to issued invoices."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from infra.embedded.errors import StackError
+from tollbook import invoice_commands, price_book_commands
+from tollbook.stack_file import DEFAULT_DATA_DIR, Stack, read_stack
+
+DataDir = Annotated[Path, typer.Option("--data-dir", help="The stack to work on.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_STYLES = {"created": "green", "changed": "yellow", "unchanged": "dim"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(apply)
+    app.command()(bill)
+    app.command()(close)
+    invoice_commands.register(app)
+    price_book_commands.register(app)
+
+
+def apply(
+    files: Annotated[list[Path], typer.Argument(help="YAML files.", metavar="FILE...")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Make declared meters, price books, customers and subscriptions known.
+
+    All files are checked as one before anything is applied; applying again changes nothing.
+    """
+    from billing.postgres_catalog import Applied, DeclarationError  # noqa: PLC0415
+    from billing.postgres_catalog import apply as apply_declared  # noqa: PLC0415
+    from tollbook import billing_wiring as wiring  # noqa: PLC0415
+
+    declared = wiring.read_files(files)
+    stack = read_stack(data_dir.resolve())
+    applied: list[Applied] = []
+    try:
+        with wiring.open_database(stack) as connection:
+            applied = apply_declared(connection, stack.tenant, declared, datetime.now(UTC))
+    except DeclarationError:
+        for fault in sorted(set(declared.faults)):
+            typer.secho(str(fault), fg="red", err=True)
+        count = len(set(declared.faults))
+        things = "fault" if count == 1 else "faults"
+        typer.secho(f"tollbook: nothing was applied: {count} {things}", fg="red", err=True)
+        raise typer.Exit(1) from None
+    wiring.activate_meters(stack)
+    if as_json:
+        print(json.dumps([{"kind": a.kind, "key": a.key, "outcome": a.outcome, "detail": a.detail}
+                          for a in applied]))  # fmt: skip
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("kind", "key", "outcome", ""):
+        table.add_column(column)
+    for one in applied:
+        if one.outcome != "unchanged" or len(applied) <= 40:
+            outcome = f"[{_STYLES[one.outcome]}]{one.outcome}[/]"
+            table.add_row(one.kind, one.key, outcome, one.detail)
+    console = Console(highlight=False)
+    if table.row_count:
+        console.print(table)
+    counts = Counter(one.outcome for one in applied)
+    console.print(", ".join(f"{counts[name]} {name}" for name in _STYLES))
+
+
+def bill(
+    through: Annotated[str, typer.Option(help="A date (midnight of each customer) or instant.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Issue all that falls due through a moment; running it again bills nothing twice."""
+    from billing.due import Scope  # noqa: PLC0415
+    from tollbook import billing_wiring as wiring  # noqa: PLC0415
+
+    scope = Scope("bill", wiring.read_moment(through))
+    stack = read_stack(data_dir.resolve())
+    result = _run(stack, scope, as_json=as_json)
+    _print_result(result, as_json=as_json)
+
+
+def close(
+    period: Annotated[str, typer.Option(help="A month, such as 2013-01.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    *,
+    lock: Annotated[bool, typer.Option("--lock", help="Lock the month's books.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bill all that is due in a month, recognise and accrue what it earned, and close it."""
+    from billing.due import Scope  # noqa: PLC0415
+    from billing.period import add_months, last_day, month_of  # noqa: PLC0415
+    from billing.postgres_ledger import lock_books, post_month_ends  # noqa: PLC0415
+    from tollbook import billing_wiring as wiring  # noqa: PLC0415
+
+    try:
+        month = month_of(period)
+    except ValueError as error:
+        raise StackError(f"not a month: {period}", "Write it like 2013-01.") from error
+    stack = read_stack(data_dir.resolve())
+    result = _run(stack, Scope("close", add_months(month, 1)), as_json=as_json)
+    with wiring.open_database(stack) as connection:
+        result["entries"] = post_month_ends(connection, stack.tenant, month)
+        if lock:
+            lock_books(connection, stack.tenant, last_day(month))
+            result["locked_through"] = last_day(month).isoformat()
+    _print_result(result, as_json=as_json)
+
+
+def _run(stack: Stack, scope: Any, *, as_json: bool) -> dict[str, Any]:
+    from tollbook.bill_runs import run_scope  # noqa: PLC0415
+
+    with _shown_progress(quiet=as_json) as progress:
+        return run_scope(stack, scope, progress)
+
+
+@contextmanager
+def _shown_progress(*, quiet: bool) -> Iterator[Any]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    shown = Progress(
+        *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True, disable=quiet
+    )
+    with shown:
+        task = shown.add_task("waiting for the cut", total=None)
+
+        def update(done: int, total: int) -> None:
+            shown.update(task, description="issuing", completed=done, total=total)
+
+        yield update
+
+
+def _print_result(result: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result))
+        return
+    console = Console(highlight=False)
+    if result["resumed"]:
+        console.print(
+            f"A run that was cut short was finished at its own cut {result['cuts'][0]}:"
+            f" {result['documents_before']} documents were issued before, none again."
+        )
+    if result["documents"]:
+        console.print(invoice_commands.invoice_table(result["documents"]))
+    for currency, total in result["totals"].items():
+        console.print(f"{len(result['documents'])} documents, {total} {currency}")
+    posted = {name: count for name, count in result.get("entries", {}).items() if count}
+    if posted:
+        console.print(", ".join(f"{count} {name} entries" for name, count in posted.items()))
+    if not result["documents"] and not result["periods"] and not posted:
+        console.print("Nothing to do: all of it was billed and booked before.")
+    if "locked_through" in result:
+        console.print(f"The books are locked through {result['locked_through']}.")

@@ -1,0 +1,95 @@
+"""`tollbook price-book rate`: what a quantity would cost, without a stack."""
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from infra.embedded.errors import StackError
+from tollbook.command_group import group
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    group(app, "price-book", "Price books.").command("rate")(rate)
+
+
+def rate(
+    book: Annotated[Path, typer.Argument(help="A YAML file with price books.")],
+    charge: Annotated[str, typer.Option(help="The charge's key.")],
+    quantity: Annotated[str, typer.Option(help="How much of its meter.")] = "1",
+    *,
+    price_book: Annotated[str | None, typer.Option(help="Which book, if several.")] = None,
+    version: Annotated[int | None, typer.Option(help="Which version; else the latest.")] = None,
+    currency: Annotated[str | None, typer.Option(help="Else the version's own.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Rate a quantity as one whole period of a charge."""
+    from billing.charge import parse_amount  # noqa: PLC0415
+
+    try:
+        used = parse_amount(quantity)
+    except ValueError as error:
+        raise StackError(str(error), 'Write it like --quantity "1500.5".') from error
+    found = _rated(_chosen(book, price_book), charge, used, version, currency)
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("step")
+    for name in ("quantity", "unit price", "amount"):
+        table.add_column(name, justify="right")
+    for step in found["trace"]:
+        table.add_row(step["step"], step.get("quantity"), step.get("unit_price"), step["amount"])
+    table.add_row("[bold]total[/]", "", found["currency"], f"[bold]{found['amount']}[/]")
+    Console(highlight=False).print(table)
+
+
+def _chosen(file: Path, key: str | None) -> Any:
+    from tollbook.billing_wiring import read_files  # noqa: PLC0415
+
+    declared = read_files([file])
+    if declared.faults:
+        faults = "; ".join(str(fault) for fault in sorted(declared.faults))
+        raise StackError(f"{file} has faults: {faults}", "Mend them first.")
+    books = declared.price_books
+    if key is None and len(books) == 1:
+        return next(iter(books.values()))
+    if key not in books:
+        raise StackError(
+            f"{file} has no price book {key}" if key else f"{file} has {len(books)} price books",
+            f"Choose with --price-book: {', '.join(books) or 'there is none'}.",
+        )
+    return books[key]
+
+
+def _rated(
+    book: Any, key: str, quantity: Decimal, number: int | None, currency: str | None
+) -> dict[str, Any]:
+    from billing.charge import has_price_in  # noqa: PLC0415
+    from billing.money import display, text_of  # noqa: PLC0415
+    from billing.quotation import quote  # noqa: PLC0415
+
+    versions = {version.version: version for version in book.versions}
+    version = versions.get(number if number is not None else max(versions))
+    charge = version.charge(key) if version else None
+    if version is None or charge is None:
+        keys = ", ".join(charge.key for one in book.versions for charge in one.charges)
+        raise StackError(f"price book {book.key} has no such charge: {key}", f"It has {keys}.")
+    own = currency or version.currency
+    if not all(has_price_in(price, own, version.currency) for price in charge.prices()):
+        raise StackError(f"charge {key} has no price in {own}", "Choose with --currency.")
+    target = quote(book, version, charge, quantity, own, datetime.now(UTC).date())
+    return {
+        "charge": key,
+        "quantity": text_of(quantity),
+        "currency": own,
+        "amount_minor": target.amount_minor,
+        "amount": display(target.amount_minor, own).replace(",", ""),
+        "trace": list(target.trace),
+    }
