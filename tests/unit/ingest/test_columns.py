@@ -125,6 +125,24 @@ def _assert_same(decoded: Decoded, texts: list[bytes]) -> None:
         assert decoded.indexes == taken
 
 
+def _never(*_arguments: Any) -> Any:
+    raise AssertionError("the exact way was taken")
+
+
+@pytest.mark.parametrize("count", [1, SMALL + 1])
+@pytest.mark.parametrize("shape", ["many", "lines"])
+def test_plain_requests_take_the_fast_way(
+    count: int, shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.event.parse_event", _never)
+    texts = [
+        msgspec.json.encode(plain(number, data={"text": 'a "quoted" \u00e9', "none": None}))
+        for number in range(count)
+    ]
+    body = b"[" + b",".join(texts) + b"]" if shape == "many" else b"\n".join(texts)
+    assert len(decode(body, shape).columns) == count
+
+
 @pytest.mark.parametrize("count", [SMALL, SMALL + 1])
 def test_deep_and_large_data_is_found_among_many_events(count: int) -> None:
     deep: Any = 1

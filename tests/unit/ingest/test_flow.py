@@ -1,0 +1,83 @@
+"""Requests wait for each other a moment, then for the broker, and never without bound."""
+
+from ingest.batches import Batches
+from ingest.flow import Flow
+from ingest.limits import FlowLimits
+from tests.unit.ingest.stand_ins import HandLoop, HandProducer
+from tests.unit.ingest.test_batches import columns
+
+
+class Bench:
+    """A flow between stand-ins."""
+
+    def __init__(self, limits: FlowLimits | None = None) -> None:
+        self.loop = HandLoop()
+        self.producer = HandProducer()
+        self.fates: list[str | None] = []
+        limits = limits or FlowLimits()
+        self.flow = Flow(self.loop.as_loop(), Batches(2, 10**6), self.producer, limits)
+
+    def submit(self, count: int = 1) -> None:
+        self.flow.submit(columns("acme", ["s"] * count), self.fates.append)
+
+
+def test_requests_within_the_linger_share_one_flush() -> None:
+    bench = Bench()
+    bench.submit()
+    bench.submit()
+    assert bench.producer.groups == []
+    bench.loop.ring()
+    assert len(bench.producer.groups) == 1
+    assert bench.fates == []
+    bench.producer.settle()
+    assert bench.fates == [None, None]
+
+
+def test_a_full_batch_does_not_wait() -> None:
+    bench = Bench(FlowLimits(batch_events_max=10))
+    bench.submit(10)
+    assert len(bench.producer.groups) == 1
+    assert bench.loop.timers == []
+
+
+def test_every_request_of_a_failed_flush_learns_of_it() -> None:
+    bench = Bench()
+    bench.submit()
+    bench.submit()
+    bench.loop.ring()
+    bench.producer.settle("timed out")
+    assert bench.fates == ["timed out", "timed out"]
+
+
+def test_what_waits_is_counted_until_its_fate_is_known() -> None:
+    bench = Bench(FlowLimits(waiting_bytes_max=250))
+    bench.submit()
+    bench.submit()
+    assert bench.flow.has_room(50)
+    assert not bench.flow.has_room(51)
+    bench.loop.ring()
+    assert not bench.flow.has_room(51)
+    bench.producer.settle("lost")
+    assert bench.flow.has_room(250)
+
+
+def test_bodies_that_are_still_coming_in_count_too() -> None:
+    bench = Bench(FlowLimits(waiting_bytes_max=250))
+    bench.flow.reading_bytes = 200
+    assert not bench.flow.has_room(51)
+
+
+def test_while_the_broker_is_away_one_flush_at_a_time_tries_it() -> None:
+    bench = Bench()
+    bench.submit()
+    bench.loop.ring()
+    bench.producer.settle("away")
+    assert bench.flow.is_broker_away
+    assert bench.flow.takes_more()
+    bench.submit()
+    assert not bench.flow.takes_more()
+    bench.loop.ring()
+    assert not bench.flow.takes_more()
+    bench.producer.settle()
+    assert bench.flow.takes_more()
+    assert not bench.flow.is_broker_away
