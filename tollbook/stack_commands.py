@@ -11,10 +11,11 @@ from rich.console import Console
 
 from infra.embedded import control
 from infra.embedded.board import StackState, read_state
+from infra.embedded.cleaning import count_of
 from infra.embedded.errors import StackError
 from infra.embedded.jars import cache_directory, fetch_jars, missing_jars, read_lock
 from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
-from tollbook.stack_view import StartView, download_progress, status_table
+from tollbook.stack_view import StartView, download_progress, open_console, status_table
 
 DataDir = Annotated[
     Path, typer.Option("--data-dir", help="Where the stack keeps its data.", show_default=True)
@@ -45,7 +46,7 @@ def up(
     ] = 4,
 ) -> None:
     """Bring up the whole stack: Kafka, Redis, Postgres, ClickHouse, ingest, workers, API."""
-    console = Console(highlight=False)
+    console = open_console()
     options = control.UpOptions(
         data_dir=data_dir.resolve(),
         detach=detach,
@@ -60,7 +61,11 @@ def up(
         console.print(f"The stack in {data_dir} is up already.")
         console.print(status_table(known))
         return
-    state = bring_up(console, options)
+    try:
+        state = bring_up(console, options)
+    except KeyboardInterrupt:
+        console.print("\nStopped before it was ready; nothing is left running.")
+        raise typer.Exit(130) from None
     console.print(f"\n[bold]Ready after {state.ready_at - state.started_at:.1f} s.[/]")
     _print_addresses(console, data_dir)
     if is_ours and not detach:
@@ -77,7 +82,7 @@ def bring_up(console: Console, options: control.UpOptions) -> StackState:
 
 def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """End the stack; its data stays."""
-    console = Console(highlight=False)
+    console = open_console()
     _take_down(console, data_dir.resolve())
 
 
@@ -97,7 +102,7 @@ def status(
     if as_json:
         print(json.dumps(asdict(state), indent=1))
     else:
-        Console(highlight=False).print(status_table(state))
+        open_console().print(status_table(state))
     raise typer.Exit(0 if healthy and state.phase == "ready" else 1)
 
 
@@ -155,5 +160,5 @@ def _take_down(console: Console, data_dir: Path) -> None:
     with console.status("stopping"):
         ended = control.stop(data_dir, lambda _: None)
     if ended:
-        console.print(f"Ended {ended} processes that a killed stack had left.")
+        console.print(f"Ended {count_of(ended)} that a killed stack had left.")
     console.print(f"Stopped after {time.monotonic() - began:.1f} s; the data stays in {data_dir}.")

@@ -20,6 +20,12 @@ from infra.embedded.jars import Jar
 _COLOURS = {"ready": "green", "done": "green", "down": "red", "failed": "red", "stopped": "dim"}
 
 
+def open_console() -> Console:
+    """Return a console on the terminal; elsewhere one so wide that no cell is cut."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=200)
+
+
 @contextmanager
 def download_progress(
     console: Console, jars: Sequence[Jar]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from infra.embedded.board import Board
-from infra.embedded.cleaning import clean_up
+from infra.embedded.cleaning import clean_up, count_of
 from infra.embedded.config import StackConfig, choose_ports, open_secrets
 from infra.embedded.errors import StackError
 from infra.embedded.part import Part
@@ -37,7 +37,7 @@ def main() -> int:
         )
         board = Board(config, os.getpid())
         if left:
-            board.tell(f"ended {left} processes left over from a stack that was killed")
+            board.tell(f"ended {count_of(left)} left over from a stack that was killed")
         parts, missing = plan_parts(config)
         board.state.not_started = missing
         for name in missing:

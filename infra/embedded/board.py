@@ -79,7 +79,7 @@ def read_state(data_dir: Path) -> StackState | None:
         parts = {name: PartState(**fields) for name, fields in known.pop("parts").items()}
         events = [(number, at, text) for number, at, text in known.pop("events")]
         return StackState(**known, parts=parts, events=events)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -28,6 +28,11 @@ def leftovers(data_dir: Path) -> list[ProcessKey]:
     return list(found)
 
 
+def count_of(processes: int) -> str:
+    """Return a number of processes in words."""
+    return "1 process" if processes == 1 else f"{processes} processes"
+
+
 def clean_up(data_dir: Path) -> int:
     """End what is left of a killed stack; return how many processes that were."""
     left = leftovers(data_dir)

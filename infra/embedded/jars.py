@@ -19,6 +19,9 @@ from infra.embedded.errors import StackError
 ROOTS = ("org.apache.kafka:kafka_2.13:4.4.0", "org.slf4j:slf4j-simple:1.7.36")
 """What is wanted: Kafka, and a backend without which it logs nothing, not even a taken port."""
 
+MIRROR_VARIABLE = "TOLLBOOK_MAVEN_MIRROR"
+"""Names a Maven repository to fetch from instead of Maven Central."""
+
 LOCK = Path(__file__).with_name("kafka_jars.lock")
 
 Progress = Callable[[str, int], None]
@@ -131,7 +134,10 @@ def _digest(path: Path) -> str:
 def _maven_context(landing: Path) -> Any:
     from jgo.maven import MavenContext  # noqa: PLC0415 - half a second, needed only when fetching
 
-    return MavenContext(repo_cache=landing, timeout=60)
+    mirror = os.environ.get(MIRROR_VARIABLE)
+    return MavenContext(
+        repo_cache=landing, timeout=30, remote_repos={"mirror": mirror} if mirror else None
+    )
 
 
 def _fetch(jar: Jar, directory: Path, context: Any) -> None:
@@ -144,8 +150,9 @@ def _fetch(jar: Jar, directory: Path, context: Any) -> None:
             raise  # our own disk; the network's errors carry no number
         raise StackError(
             f"the download of {jar.coordinates} was refused: {_first_line(error)}",
-            "Check that this machine reaches Maven Central (HTTPS_PROXY, REQUESTS_CA_BUNDLE), "
-            f"or copy the folder {directory} from a machine that has it.",
+            "Check that this machine reaches Maven Central (HTTPS_PROXY and REQUESTS_CA_BUNDLE are "
+            f"honoured), name a mirror of it in {MIRROR_VARIABLE}, or copy {directory} from a "
+            "machine that has it.",
         ) from error
     found = _digest(path)
     if found != jar.sha256:

@@ -80,8 +80,8 @@ def _properties(config: StackConfig, home: Path) -> str:
         # After a kill -9 the broker may register again when its old session has ended.
         "broker.session.timeout.ms": "1500",
         "broker.heartbeat.interval.ms": "300",
-        # One node has nobody to hand its leaderships to.
-        "controlled.shutdown.enable": "false",
+        # So that the next start need not wait for the old session to end.
+        "controlled.shutdown.enable": "true",
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
         "num.network.threads": "2",
         "num.io.threads": "4",

@@ -81,6 +81,7 @@ def end(keys: list[ProcessKey], seconds: float) -> None:
     """End processes: ask, wait for `seconds`, then kill."""
     for key in keys:
         send(key, signal.SIGTERM)
+        send(key, signal.SIGCONT)  # one that is paused would not hear the first
     left = wait_gone(keys, seconds)
     for key in left:
         send(key, signal.SIGKILL)

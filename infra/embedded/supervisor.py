@@ -240,6 +240,7 @@ class Supervisor:
             return
         key = key_of(process.pid)
         send(key, part.stop_signal)
+        send(key, signal.SIGCONT)  # one that is paused would not hear the first
         try:
             async with asyncio.timeout(part.stop_seconds):
                 await process.wait()

@@ -1,0 +1,87 @@
+"""A full embedded stack for tests, brought up and down by the ordinary command."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.embedded.board import PartState, read_state
+from tollbook.stack_file import Stack, read_stack
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def run_tollbook(
+    *arguments: str, environment: Mapping[str, str] | None = None, seconds: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run the command `tollbook` to its end."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "tollbook.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
+
+
+@dataclass(frozen=True)
+class EmbeddedStack:
+    """A stack by its data directory; pids and the like are read anew each time."""
+
+    data_dir: Path
+    options: tuple[str, ...] = field(default=())
+
+    def up(self) -> str:
+        """Bring it up, and return what the command printed."""
+        done = run_tollbook("up", "--detach", "--data-dir", str(self.data_dir), *self.options)
+        assert done.returncode == 0, done.stdout + done.stderr + self.log("supervisor")
+        return done.stdout
+
+    def down(self) -> str:
+        """Take it down, and return what the command printed."""
+        done = run_tollbook("down", "--data-dir", str(self.data_dir))
+        assert done.returncode == 0, done.stdout + done.stderr + self.log("supervisor")
+        return done.stdout
+
+    def read(self) -> Stack:
+        """Return where it answers."""
+        return read_stack(self.data_dir)
+
+    def part(self, name: str) -> PartState:
+        """Return what is known of a part."""
+        state = read_state(self.data_dir)
+        assert state is not None
+        return state.parts[name]
+
+    def events(self) -> list[str]:
+        """Return what the supervisor has told lately."""
+        state = read_state(self.data_dir)
+        assert state is not None
+        return [text for _, _, text in state.events]
+
+    def log(self, part: str) -> str:
+        """Return a part's log."""
+        path = self.data_dir / "logs" / f"{part}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def wait_until_all_ready(self, seconds: float = 60) -> None:
+        """Wait until every part is ready again, after some were hurt."""
+
+        def all_ready() -> bool:
+            state = read_state(self.data_dir)
+            assert state is not None
+            return all(part.state in {"ready", "done"} for part in state.parts.values())
+
+        wait_until(all_ready, seconds)
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float) -> None:
+    """Wait until something is so; fail if that takes longer than `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, f"not so after {seconds} s"
+        time.sleep(0.02)
