@@ -76,10 +76,6 @@ class StartView:
             if part.state in {"ready", "done"} and part.name not in self._printed:
                 self._printed.add(part.name)
                 self._console.print(_line(part))
-        for name in state.not_started:
-            if name not in self._printed:
-                self._printed.add(name)
-                self._console.print(f"  {name:<12} not started: its program does not exist yet")
 
     def _drawn(self, state: StackState) -> Group:
         rows: list[Spinner | Text] = []
@@ -90,7 +86,6 @@ class StartView:
                 rows.append(spinner)
             else:
                 rows.append(_line(part))
-        rows += [Text(f"  {name:<12} has no program yet", "dim") for name in state.not_started]
         return Group(*rows)
 
 
@@ -122,8 +117,6 @@ def status_table(state: StackState) -> Table:
             _duration(now - part.since),
             f"{part.restarts}: {part.last_end}" if part.last_end else "",
         )
-    for name in state.not_started:
-        table.add_row(name, Text("absent", "dim"), "", "", "", "", "has no program yet")
     return table
 
 

@@ -14,7 +14,6 @@ from infra.embedded.board import Board
 from infra.embedded.cleaning import clean_up, count_of
 from infra.embedded.config import StackConfig, choose_ports, open_secrets
 from infra.embedded.errors import StackError
-from infra.embedded.part import Part
 from infra.embedded.plan import plan_parts
 from infra.embedded.supervisor import Supervisor
 
@@ -38,15 +37,11 @@ def main() -> int:
         board = Board(config, os.getpid())
         if left:
             board.tell(f"ended {count_of(left)} left over from a stack that was killed")
-        parts, missing = plan_parts(config)
-        board.state.not_started = missing
-        for name in missing:
-            board.tell(f"{name} is not started: its program does not exist yet")
-        return asyncio.run(_run(config, parts, board))
+        return asyncio.run(_run(config, board))
 
 
-async def _run(config: StackConfig, parts: list[Part], board: Board) -> int:
-    return await Supervisor(config, parts, board).run()
+async def _run(config: StackConfig, board: Board) -> int:
+    return await Supervisor(config, plan_parts(config), board).run()
 
 
 def _read_options() -> argparse.Namespace:

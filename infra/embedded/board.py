@@ -56,7 +56,6 @@ class StackState:
     ready_at: float = 0.0
     problem: str = ""
     remedy: str = ""
-    not_started: list[str] = field(default_factory=list)
     parts: dict[str, PartState] = field(default_factory=dict)
     events: list[tuple[int, float, str]] = field(default_factory=list)
     """Number, Unix time and text of what happened lately."""

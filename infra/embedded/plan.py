@@ -1,7 +1,6 @@
 """The parts of a stack, what each is started with, and what each waits for."""
 
 import functools
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -15,33 +14,18 @@ from infra.embedded.redis_server import redis_part
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def plan_parts(config: StackConfig) -> tuple[list[Part], list[str]]:
-    """Return the parts to start, and the names of those whose program does not exist yet."""
-    wanted = {
-        "infra.embedded.gateway.__main__": [_clickhouse(config)],
-        "ingest.__main__": [_ingest(config)],
-        "pipelines.__main__": [_worker(config, index) for index in range(config.workers)],
-        "tollbook.api": [_api(config)],
-    }
-    present = {module: _exists(module) for module in wanted}
-    with_clickhouse = present["infra.embedded.gateway.__main__"]
-    present["pipelines.__main__"] &= with_clickhouse
-    servers = [kafka_part(config), redis_part(config), postgres_part(config)]
-    parts = [*servers, _provision(config, with_clickhouse=with_clickhouse)]
-    missing = []
-    for module, found in wanted.items():
-        if present[module]:
-            parts += found
-        else:
-            missing += [part.name for part in found]
-    return parts, missing
-
-
-def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+def plan_parts(config: StackConfig) -> list[Part]:
+    """Return the parts to start, each after those that it waits for."""
+    return [
+        kafka_part(config),
+        redis_part(config),
+        postgres_part(config),
+        _clickhouse(config),
+        _provision(config),
+        _ingest(config),
+        *(_worker(config, index) for index in range(config.workers)),
+        _api(config),
+    ]
 
 
 def _python(*arguments: str) -> tuple[str, ...]:
@@ -78,22 +62,17 @@ def _clickhouse(config: StackConfig) -> Part:
     )
 
 
-def _provision(config: StackConfig, *, with_clickhouse: bool) -> Part:
-    environment = _addresses(config) | {
-        "TOLLBOOK_TENANT": TENANT,
-        "TOLLBOOK_API_KEY": config.secrets.api_key,
-        "TOLLBOOK_PARTITIONS": str(config.partitions),
-    }
-    servers: tuple[str, ...] = ("kafka", "redis", "postgres")
-    if with_clickhouse:
-        servers = (*servers, "clickhouse")
-    else:
-        environment["TOLLBOOK_CLICKHOUSE_URL"] = ""
+def _provision(config: StackConfig) -> Part:
     return Part(
         name="provision",
         command=_python("-m", "infra.provision"),
-        environment=environment,
-        after=servers,
+        environment=_addresses(config)
+        | {
+            "TOLLBOOK_TENANT": TENANT,
+            "TOLLBOOK_API_KEY": config.secrets.api_key,
+            "TOLLBOOK_PARTITIONS": str(config.partitions),
+        },
+        after=("kafka", "redis", "postgres", "clickhouse"),
         runs_once=True,
     )
 

@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TOLLBOOK_")
 
     postgres_dsn: str
-    clickhouse_url: str = ""
+    clickhouse_url: str
     kafka_bootstrap: str
     partitions: int = 4
     tenant: str = "default"
@@ -34,9 +34,6 @@ def _prepare_postgres(settings: Settings) -> None:
 
 
 def _prepare_clickhouse(settings: Settings) -> None:
-    if not settings.clickhouse_url:
-        print("clickhouse: no address given, no tables made")
-        return
     from infra.provision.clickhouse_schema import (  # noqa: PLC0415 - a second driver, in parallel
         migrate_clickhouse,
     )
