@@ -16,7 +16,7 @@ import httptools
 
 from ingest import answers
 from ingest.answers import NO_CONTENT, Answer
-from ingest.head import STATUS_PATHS, Head
+from ingest.head import STATUS_PATHS, Head, check_form
 from ingest.httptools_server import HttpServer
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,10 @@ _DRAINABLE = 64 * 1024
 """A refused body up to this size is read to its end, so that the connection stays usable."""
 _LINGER_SECONDS = 2.0
 _BAD_REQUEST = answers.refuse(400, "bad-request", "not a valid HTTP/1.1 request")
+
+
+class _NothingMoreError(Exception):
+    """Stops the parser: what follows a refused request is not read."""
 
 
 class Exchange:
@@ -139,7 +143,7 @@ class HttpProtocol(asyncio.Protocol):
                 if len(self._exchanges) > self._server.limits.pipeline_depth_max:
                     self._transport.pause_reading()
                     self._unfed = data[position:] + self._unfed
-                    return
+                    break
                 step = max(_SLICE, self._announced() - self._body_bytes)
                 if self._reading != "body":
                     self._head_bytes += min(step, size - position)
@@ -148,9 +152,7 @@ class HttpProtocol(asyncio.Protocol):
                 position += step
                 if self._head_bytes > self._server.limits.head_bytes_max + _SLICE:
                     self._refuse_and_close(answers.refuse(431, "head-too-large", "head too large"))
-        except httptools.HttpParserUpgrade:
-            self._refuse_and_close(answers.refuse(501, "upgrade", "HTTP/1.1 only: no upgrades"))
-        except httptools.HttpParserError:
+        except (httptools.HttpParserUpgrade, httptools.HttpParserError):
             self._refuse_and_close(_BAD_REQUEST)
         finally:
             self._is_feeding = False
@@ -163,6 +165,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Begin a request's head."""
+        if self._is_deaf:
+            raise _NothingMoreError
         self._reading = "head"
         self._target = b""
         self._headers = {}
@@ -196,10 +200,12 @@ class HttpProtocol(asyncio.Protocol):
         self._exchanges.append(exchange)
         self._head_bytes = 0
         self._reading = "body"
-        if len(self._headers) + len(self._repeated) > server.limits.headers_max:
-            exchange.answer = answers.refuse(431, "too-many-headers", "too many headers")
-        else:
-            exchange.answer = server.intake.judge_head(head)
+        doubt = self._doubt(head)
+        if doubt is not None:
+            exchange.answer = doubt
+            self._turn_deaf(exchange)
+            return
+        exchange.answer = server.intake.judge_head(head)
         if not head.has_body:
             return
         self._set_deadline()
@@ -209,6 +215,14 @@ class HttpProtocol(asyncio.Protocol):
                 self._transport.write(answers.CONTINUE)
         elif expects or b"transfer-encoding" in self._headers or self._announced() > _DRAINABLE:
             self._turn_deaf(exchange)
+
+    def _doubt(self, head: Head) -> Answer | None:
+        """Return the answer to a head after which the connection cannot be trusted, or None."""
+        if self._parser.should_upgrade():
+            return answers.refuse(501, "upgrade", "HTTP/1.1 only: no upgrades, no tunnels")
+        if len(self._headers) + len(self._repeated) > self._server.limits.headers_max:
+            return answers.refuse(431, "too-many-headers", "too many headers")
+        return check_form(head, self._server.limits)
 
     def on_body(self, chunk: bytes) -> None:
         """Gather the body, up to its limit."""
@@ -295,6 +309,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def _refuse_and_close(self, answer: Answer) -> None:
         """Answer a broken request in its turn, and read nothing more."""
+        if self._is_deaf:
+            return
         exchange = self._exchange
         if exchange is None:
             exchange = Exchange(self, perf_counter(), keep_alive=False, head_only=False)

@@ -45,7 +45,7 @@ class Intake:
 
     def judge_head(self, request: Head) -> Answer | None:
         """Return the answer where the head decides it, so that the body need not be read."""
-        refusal = head.check_form(request, self._limits) or head.check_route(request)
+        refusal = head.check_route(request)
         if refusal is not None or request.path not in head.EVENT_PATHS:
             return refusal
         authorization = request.headers.get(b"authorization")

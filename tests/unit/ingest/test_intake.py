@@ -13,7 +13,7 @@ from ingest.answers import Answer
 from ingest.batches import Batches
 from ingest.counters import Counters
 from ingest.flow import Flow
-from ingest.head import Head
+from ingest.head import Head, check_form
 from ingest.intake import Intake
 from ingest.keys import ApiKey, KeyRing
 from ingest.limits import EventLimits, FlowLimits, RequestLimits
@@ -50,6 +50,7 @@ class Bench:
     """An intake whose requests come from the test."""
 
     def __init__(self, flow_limits: FlowLimits | None = None, **limits: int) -> None:
+        self.limits = RequestLimits(**limits)
         self.loop = HandLoop()
         self.producer = HandProducer()
         self.refreshes: list[bool] = []
@@ -62,7 +63,7 @@ class Bench:
             keys=keys(),
             flow=self.flow,
             counters=self.counters,
-            request_limits=RequestLimits(**limits),
+            request_limits=self.limits,
             event_limits=EventLimits(),
             request_refresh=lambda: self.refreshes.append(True),
         )
@@ -89,7 +90,7 @@ class Bench:
             named[b"authorization"] = b"Bearer " + key
         given = {name: value for name, value in named.items() if value is not None}
         head = Head(method, target, "1.1", given, [])
-        refusal = self.intake.judge_head(head)
+        refusal = check_form(head, self.limits) or self.intake.judge_head(head)
         if refusal is not None:
             return refusal
         if head.path not in {b"/v1/events", b"/api/v1/events"}:
