@@ -15,6 +15,7 @@ from tollbook.stack_file import read_stack
 
 _POLL_SECONDS = 0.01
 _PATIENCE_SECONDS = 60.0
+_ISSUED_MIN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,7 @@ def kill_close_midway(books: Books, close: int, arguments: Sequence[str]) -> tup
     """
     process = start_tollbook(arguments)
     while process.poll() is None:
-        issued = books.issued_by(close)
-        if issued:
+        if books.issued_by(close) >= _ISSUED_MIN:
             process.kill()
             process.communicate()
             return Killed("close", process.pid, time.monotonic()), books.issued_by(close)

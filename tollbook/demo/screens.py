@@ -79,10 +79,10 @@ def airlines_table(
 ) -> Table:
     """Return what each airline was billed."""
     table = _table()
-    table.add_column("airline")
-    table.add_column("")
+    table.add_column("airline", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for title in ("invoices", "fees", "usage", "corrections", "total"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True, min_width=len(title))
     cents: dict[tuple[str, str], int] = {}
     for line in lines:
         for airline in (line.airline, ""):
@@ -90,8 +90,6 @@ def airlines_table(
     for airline in [*sorted(names, key=lambda code: -cents.get((code, "usage"), 0)), ""]:
         kinds = [cents.get((airline, kind), 0) for kind in ("advance", "usage", "correction")]
         count = sum(airline in ("", invoice.airline) for invoice in invoices)
-        if not airline:
-            table.add_section()
         table.add_row(
             airline,
             names.get(airline, "[bold]all[/]"),
@@ -155,4 +153,4 @@ def _differences(checks: Iterable[Check]) -> Iterable[Text]:
 
 
 def _table() -> Table:
-    return Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
+    return Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
