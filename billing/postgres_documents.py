@@ -91,8 +91,8 @@ def _insert_document(connection: Connection, run_id: int, cut: Cut, document: Do
     connection.execute(
         "INSERT INTO invoices (tenant, legal_entity, document_type, year, sequence, invoice_id,"
         " number, customer, currency, bill_on, issued_on, due_on, total_minor, amount_due_minor,"
-        " state, run_id, cut_number)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        " state, run_id, cut_number, lines_count)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             *series,
             document.sequence,
@@ -108,14 +108,15 @@ def _insert_document(connection: Connection, run_id: int, cut: Cut, document: Do
             "open" if due_minor else "paid",
             run_id,
             cut.number,
+            len(document.lines),
         ),
     )
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO invoice_lines VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
-            " %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            " %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
-                (document.invoice_id, ordinal, cut.tenant, *_line_row(line))
+                (document.invoice_id, ordinal, cut.tenant, len(document.lines), *_line_row(line))
                 for ordinal, line in enumerate(document.lines, 1)
             ],
         )

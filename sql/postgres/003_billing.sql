@@ -176,6 +176,7 @@ CREATE TABLE invoices (
     -- A credit note's total is positive too: what it gives.
     total_minor       bigint NOT NULL CHECK (total_minor >= 0),
     amount_due_minor  bigint NOT NULL CHECK (amount_due_minor BETWEEN 0 AND total_minor),
+    lines_count       integer NOT NULL CHECK (lines_count > 0),
     state             text NOT NULL CHECK (state IN
                           ('draft', 'open', 'discarded', 'paid', 'void', 'uncollectible')),
     run_id            bigint NOT NULL REFERENCES bill_runs,
@@ -184,6 +185,7 @@ CREATE TABLE invoices (
     UNIQUE (tenant, number),
     UNIQUE (tenant, legal_entity, document_type, year, sequence),
     UNIQUE (tenant, invoice_id),
+    UNIQUE (invoice_id, tenant, lines_count),
     FOREIGN KEY (tenant, cut_number) REFERENCES cuts
 );
 CREATE INDEX invoices_of_customer ON invoices (tenant, customer, issued_on);
@@ -206,10 +208,13 @@ END $$;
 CREATE TRIGGER invoices_move_as_declared BEFORE UPDATE OR DELETE ON invoices
     FOR EACH ROW EXECUTE FUNCTION allow_invoice_moves();
 
+-- An invoice says how many lines it has; each repeats that number and has an ordinal up to it. The
+-- check at commit counts and sums them; after it no ordinal is left, so none can be added.
 CREATE TABLE invoice_lines (
     invoice_id     uuid NOT NULL,
-    ordinal        integer NOT NULL CHECK (ordinal > 0),
+    ordinal        integer NOT NULL,
     tenant         text NOT NULL,
+    lines_count    integer NOT NULL,
     subscription   text NOT NULL,
     item           text NOT NULL,
     charge         text NOT NULL,
@@ -231,10 +236,38 @@ CREATE TABLE invoice_lines (
     book_version   integer NOT NULL,
     trace          jsonb NOT NULL,
     PRIMARY KEY (invoice_id, ordinal),
+    CHECK (ordinal BETWEEN 1 AND lines_count),
     CONSTRAINT line_identity UNIQUE (tenant, subscription, item, charge, dimensions,
                                      piece_start, piece_end, kind, cause),
-    FOREIGN KEY (tenant, invoice_id) REFERENCES invoices (tenant, invoice_id)
+    FOREIGN KEY (invoice_id, tenant, lines_count)
+        REFERENCES invoices (invoice_id, tenant, lines_count)
 );
+
+CREATE FUNCTION assert_invoice_adds_up() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    lines bigint;
+    total numeric;
+BEGIN
+    SELECT count(*), coalesce(sum(amount_minor), 0) INTO lines, total
+    FROM invoice_lines WHERE invoice_id = NEW.invoice_id;
+    IF lines <> NEW.lines_count
+        OR total <> (CASE NEW.document_type WHEN 'invoice' THEN 1 ELSE -1 END) * NEW.total_minor
+    THEN
+        RAISE EXCEPTION '% has % of % lines, which add up to % and not to % (TOLLBOOK_TOTAL)',
+            NEW.number, lines, NEW.lines_count, total, NEW.total_minor
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    IF NEW.sequence > 1 AND NOT EXISTS (
+        SELECT FROM invoices WHERE tenant = NEW.tenant AND legal_entity = NEW.legal_entity
+        AND document_type = NEW.document_type AND year = NEW.year AND sequence = NEW.sequence - 1)
+    THEN
+        RAISE EXCEPTION '% leaves a gap in its series (TOLLBOOK_GAP)', NEW.number
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER invoices_add_up AFTER INSERT ON invoices
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION assert_invoice_adds_up();
 
 -- The sum of all issued lines of a key, locked while a document that moves it is issued.
 CREATE TABLE line_positions (
@@ -357,6 +390,12 @@ BEGIN
     INTO fault
     FROM (SELECT currency, count(*) AS n, sum(amount_minor) AS total
           FROM postings WHERE entry_id = NEW.entry_id GROUP BY currency) AS by_currency;
+    IF fault IS NULL AND NEW.reverses IS NOT NULL AND EXISTS (
+        SELECT account_id FROM postings WHERE entry_id IN (NEW.entry_id, NEW.reverses)
+        GROUP BY account_id, customer, invoice_id, line HAVING sum(amount_minor) <> 0)
+    THEN
+        fault := 'is not the opposite of the entry that it reverses';
+    END IF;
     IF fault IS NOT NULL THEN
         RAISE EXCEPTION 'journal entry % % (TOLLBOOK_UNBALANCED)', NEW.posting_key, fault
             USING ERRCODE = 'integrity_constraint_violation';
@@ -393,11 +432,16 @@ CREATE TRIGGER accounting_locks_append_only BEFORE UPDATE OR DELETE ON accountin
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
 -- Emptying a table is a deletion too.
-CREATE TRIGGER journal_entries_keep BEFORE TRUNCATE ON journal_entries
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-CREATE TRIGGER postings_keep BEFORE TRUNCATE ON postings
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-CREATE TRIGGER invoices_keep BEFORE TRUNCATE ON invoices
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-CREATE TRIGGER invoice_lines_keep BEFORE TRUNCATE ON invoice_lines
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+DO $$
+DECLARE
+    kept text;
+BEGIN
+    FOREACH kept IN ARRAY ARRAY['price_book_versions', 'customer_versions', 'subscription_versions',
+        'subject_assignments', 'billed_periods', 'rating_states', 'settled_cuts', 'invoices',
+        'invoice_lines', 'rating_inputs', 'invoice_inputs', 'credit_applications',
+        'journal_entries', 'postings', 'accounting_locks']
+    LOOP
+        EXECUTE format('CREATE TRIGGER %I BEFORE TRUNCATE ON %I'
+            ' FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', kept || '_keep', kept);
+    END LOOP;
+END $$;
