@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import takewhile
 from zoneinfo import ZoneInfo
 
@@ -15,6 +15,9 @@ from pipelines.usage import ChangedUsage
 
 _EVER = datetime.min.replace(tzinfo=UTC)
 _NEVER = datetime.max.replace(tzinfo=UTC)
+
+SETTLE_DELAY = timedelta(hours=1)
+"""How long after its end a period's usage is waited for before it is billed."""
 
 ChargeKey = tuple[str, str, str]
 """Subscription, item, charge."""
@@ -30,6 +33,8 @@ class Scope:
 
     kind: str
     through: date | datetime
+    clock: datetime | None = None
+    """Nothing that ends later is due yet; None for a tenant on a virtual clock."""
 
     def end(self, zone: ZoneInfo) -> datetime:
         """Return the moment in a customer's zone."""
@@ -37,11 +42,19 @@ class Scope:
 
     def includes(self, period: Period, timing: str, zone: ZoneInfo) -> bool:
         """Return whether a period is due."""
+        if self.clock is not None and not self._has_come(period, timing):
+            return False
         if timing == "arrears":
             return period.ends_at <= self.end(zone)
         if self.kind == "close":
             return period.starts_at < self.end(zone)
         return period.starts_at <= self.end(zone)
+
+    def _has_come(self, period: Period, timing: str) -> bool:
+        assert self.clock is not None  # noqa: S101
+        if timing == "advance":
+            return period.starts_at <= self.clock
+        return period.ends_at + SETTLE_DELAY <= self.clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,8 @@ class ChargePeriod:
     price_book: str
     currency: str
     timing: str
+    rank: int
+    """Where the charge stands in its subscription, which is the order of an invoice's lines."""
     period: Period
     pieces: tuple[Piece, ...]
 
@@ -128,7 +143,13 @@ def due(
         for charge in facts.charge_keys(item)
         for found in _due_of(facts, subscription, item, charge, billed, scope)
     ]
-    return sorted(found, key=lambda p: (p.bill_on, p.customer, p.charge_key, p.period.starts_at))
+    return sorted(found, key=line_order)
+
+
+def line_order(period: ChargePeriod) -> tuple[date, str, str, int, datetime]:
+    """Return what lines are sorted by: bill date, subscription, place in the book, time."""
+    place = (period.customer, period.subscription, period.rank)
+    return (period.bill_on, *place, period.period.starts_at)
 
 
 def _due_of(
@@ -169,9 +190,16 @@ def _charge_period(
         price_book=item.price_book,
         currency=customer.currency,
         timing=pieces[0].charge.timing,
+        rank=_rank(facts, subscription, item, key),
         period=period,
         pieces=pieces,
     )
+
+
+def _rank(facts: Facts, subscription: Subscription, item: Item, key: str) -> int:
+    before = subscription.items[: subscription.items.index(item)]
+    earlier = sum(len(facts.charge_keys(other)) for other in before)
+    return earlier + facts.charge_keys(item).index(key)
 
 
 def _pieces(

@@ -2,10 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
+
+import psycopg
 
 from billing.document import Document, Draft
 from billing.due import BilledPeriod, ChargeKey, Scope
@@ -32,10 +34,17 @@ class PostgresRuns:
         try:
             yield
         finally:
-            if not self.connection.closed:
+            with suppress(psycopg.Error):  # a broken connection holds no lock
                 self.connection.execute(
                     "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (key,)
                 )
+
+    def has_virtual_clock(self) -> bool:
+        """Return whether the tenant's time is not the world's."""
+        row = self.connection.execute(
+            "SELECT virtual_clock FROM tenants WHERE tenant = %s", (self.tenant,)
+        ).fetchone()
+        return bool(row and row[0])
 
     def unfinished(self) -> Run | None:
         """Return the run that was begun and not finished."""

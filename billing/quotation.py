@@ -33,6 +33,7 @@ def quote(
         price_book=book.key,
         currency=currency,
         timing=charge.timing,
+        rank=0,
         period=Period(start, end, starts_at, ends_at, start, end),
         pieces=(Piece(start, end, starts_at, ends_at, version.version, charge),),
     )

@@ -7,19 +7,27 @@ twice. One run at a time per tenant.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from decimal import Decimal
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Protocol
 
+from billing.answers import Answers
 from billing.document import Document, Draft, Rated
-from billing.due import BilledPeriod, ChargeKey, ChargePeriod, Scope, changes_of, due, touched
-from billing.evidence import evidence_of
-from billing.facts import Assignment, Facts, spans
+from billing.due import (
+    BilledPeriod,
+    ChargeKey,
+    ChargePeriod,
+    Scope,
+    changes_of,
+    due,
+    line_order,
+    touched,
+)
+from billing.facts import Assignment, Facts
 from billing.period import local_date
-from billing.rating import Dimensions, PeriodInputs, State, rate
-from pipelines.usage import ChangedUsage, Cut, Span, UsageReader
+from billing.rating import PeriodInputs, State, rate
+from pipelines.usage import ChangedUsage, Cut, UsageReader
 
 _LATEST = 2**62
 
@@ -37,6 +45,9 @@ class RunStore(Protocol):
     """What a run needs of the database, for one tenant."""
 
     tenant: str
+
+    def has_virtual_clock(self) -> bool:
+        """Return whether the tenant's time is not the world's."""
 
     def hold(self) -> AbstractContextManager[None]:
         """Keep other runs of the tenant waiting."""
@@ -105,9 +116,15 @@ def bill(
         if begun is None or begun.scope != scope:
             facts = store.facts(_LATEST)
             billed = store.billed()
-            if due(facts, billed, scope) or _ended(facts, billed, scope):
+            clocked = _clocked(store, scope, now)
+            if due(facts, billed, clocked) or _ended(facts, billed, clocked):
                 run = store.begin(scope, usage.fix_cut(store.tenant, now))
                 _execute(store, usage, run, report, progress)
+
+
+def _clocked(store: RunStore, scope: Scope, at: datetime) -> Scope:
+    """Return a scope that leaves out what has not come yet by the tenant's clock."""
+    return replace(scope, clock=None if store.has_virtual_clock() else at)
 
 
 def _ended(
@@ -131,7 +148,7 @@ def _execute(
     cut = usage.cut(store.tenant, run.cut_number)
     report.runs.append(run)
     facts = store.facts(cut.facts_revision)
-    drafts = prepare(store, usage, facts, run.scope, cut)
+    drafts = prepare(store, usage, facts, _clocked(store, run.scope, cut.at), cut)
     for number, draft in enumerate(drafts):
         progress(number, len(drafts))
         report.documents += store.issue(run, cut, draft)
@@ -158,7 +175,7 @@ def prepare(
         changed: Iterable[ChangedUsage] = usage.changed(before, cut)
         moved = store.moved(before.facts_revision, cut.facts_revision)
         candidates += touched(facts, billed, own, changes_of(changed, moved))
-    answers = _Answers(usage, facts, cut)
+    answers = Answers(usage, facts, cut)
     answers.ask([*falling_due, *candidates])
     rated_due = _fold(store, facts, answers, falling_due)
     rated_again = _fold(store, facts, answers, candidates)
@@ -166,7 +183,7 @@ def prepare(
 
 
 def _fold(
-    store: RunStore, facts: Facts, answers: "_Answers", wanted: Sequence[ChargePeriod]
+    store: RunStore, facts: Facts, answers: Answers, wanted: Sequence[ChargePeriod]
 ) -> list[Rated]:
     """Rate periods of each charge in order, the state going from one to the next."""
     rated = []
@@ -181,7 +198,7 @@ def _fold(
             targets, state_out = rate(inputs, state)
             rated.append(Rated(inputs, tuple(targets), state, state_out))
             state = state_out
-    return rated
+    return sorted(rated, key=lambda one: line_order(one.inputs.billed))
 
 
 def _drafts(
@@ -190,7 +207,7 @@ def _drafts(
     rated_due: Sequence[Rated],
     rated_again: Sequence[Rated],
     settles: Sequence[str],
-    answers: "_Answers",
+    answers: Answers,
 ) -> list[Draft]:
     """Put what is due into one draft per customer and day; corrections go on the last one."""
     found: list[Draft] = []
@@ -220,78 +237,3 @@ def _drafts(
                 )
             )
     return sorted(found, key=lambda draft: (draft.bill_on, draft.customer.key))
-
-
-_Question = tuple[str, datetime, datetime, tuple[str, ...]]
-
-
-@dataclass(slots=True)
-class _Answers:
-    """Quantities, asked once per meter, interval and dimensions for all subscriptions."""
-
-    usage: UsageReader
-    facts: Facts
-    cut: Cut
-    found: dict[tuple[_Question, str], dict[Dimensions, Decimal]] = field(default_factory=dict)
-
-    def ask(self, wanted: Sequence[ChargePeriod]) -> None:
-        """Read what rating some periods needs."""
-        owners: dict[_Question, set[str]] = {}
-        for period in wanted:
-            for question in _questions(period):
-                owners.setdefault(question, set()).add(period.subscription)
-        for question, subscriptions in sorted(owners.items()):
-            meter, start, end, group_by = question
-            asked = [
-                span
-                for key in sorted(subscriptions)
-                for span in spans(self.facts, self.facts.subscriptions[key], start, end)
-            ]
-            for row in self.usage.quantities(self.cut, meter, asked, start, end, group_by):
-                values = tuple((name, row.dimensions[name]) for name in group_by)
-                self.found.setdefault((question, row.owner), {})[values] = row.value
-
-    def of(self, period: ChargePeriod) -> tuple[dict[Dimensions, Decimal], ...]:
-        """Return the quantities of a period's pieces, by the dimensions the charge groups by."""
-        return tuple(
-            _filtered(period, self.found.get((question, period.subscription), {}))
-            for question in _questions(period)
-        ) or tuple({} for _ in period.pieces)
-
-    def evidence(self, rated: Sequence[Rated]) -> dict[str, Any]:
-        """Return what some periods were rated by."""
-        inputs = [(one.inputs, one.state_in) for one in rated]
-        return evidence_of(inputs, self.facts, self._owners(rated), self.cut)
-
-    def _owners(self, rated: Iterable[Rated]) -> dict[str, list[Span]]:
-        """Return whose usage was read, per subscription, over all its intervals."""
-        bounds: dict[str, tuple[datetime, datetime]] = {}
-        for one in rated:
-            billed = one.inputs.billed
-            start, end = billed.period.starts_at, billed.period.ends_at
-            first, last = bounds.get(billed.subscription, (start, end))
-            bounds[billed.subscription] = (min(first, start), max(last, end))
-        return {
-            key: spans(self.facts, self.facts.subscriptions[key], *interval)
-            for key, interval in sorted(bounds.items())
-        }
-
-
-def _questions(period: ChargePeriod) -> list[_Question]:
-    charge = period.pieces[0].charge
-    if charge.meter is None:
-        return []
-    dimensions = (*charge.group_by, *sorted(charge.filter))
-    return [(charge.meter, piece.starts_at, piece.ends_at, dimensions) for piece in period.pieces]
-
-
-def _filtered(
-    period: ChargePeriod, found: Mapping[Dimensions, Decimal]
-) -> dict[Dimensions, Decimal]:
-    charge = period.pieces[0].charge
-    wanted = set(charge.filter.items())
-    return {
-        tuple(pair for pair in values if pair[0] not in charge.filter): quantity
-        for values, quantity in found.items()
-        if wanted <= set(values)
-    }

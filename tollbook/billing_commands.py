@@ -161,6 +161,6 @@ def _print_result(result: dict[str, Any], *, as_json: bool) -> None:
     if posted:
         console.print(", ".join(f"{count} {name} entries" for name, count in posted.items()))
     if not result["documents"] and not result["periods"] and not posted:
-        console.print("Nothing to do: all of it was billed and booked before.")
+        console.print("Nothing to do: all that is due was billed and booked before.")
     if "locked_through" in result:
         console.print(f"The books are locked through {result['locked_through']}.")

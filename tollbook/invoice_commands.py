@@ -85,7 +85,9 @@ def invoice_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """Return documents as an aligned table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("number", "customer", "issued", "due", "state"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True, overflow="fold")
+    rows = list(rows)
+    table.columns[0].min_width = max((len(row["number"]) for row in rows), default=0)
     table.add_column("", justify="right")
     for name in ("total", "open"):
         table.add_column(name, justify="right")
