@@ -25,10 +25,10 @@ def main() -> int:
         settings = WorkerSettings.from_environment(os.environ)
     except KeyError as error:
         sys.stderr.write(f"ingest: {error.args[0]} is not set\n")
-        return 2
+        return linux_workers.MISCONFIGURED
     except ValueError as error:
         sys.stderr.write(f"ingest: {error}\n")
-        return 2
+        return linux_workers.MISCONFIGURED
     return run_worker(settings)
 
 
@@ -40,7 +40,7 @@ def _run_parent() -> int:
         reserved = linux_workers.reserve_port(host, port)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"ingest: {error}\n")
-        return 2
+        return linux_workers.MISCONFIGURED
     port = reserved.getsockname()[1]
     sys.stderr.write(f"ingest on http://{host}:{port}, {count} workers\n")
     environment = {**os.environ, "TOLLBOOK_INGEST_PORT": str(port)}

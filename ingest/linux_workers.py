@@ -14,6 +14,9 @@ import time
 from collections.abc import Mapping
 from types import FrameType
 
+MISCONFIGURED = 2
+"""A worker's exit status that starting it again would not change."""
+
 _PR_SET_PDEATHSIG = 1
 _RESTART_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _STABLE_SECONDS = 30.0
@@ -93,7 +96,7 @@ class Workers:
         if time.monotonic() - self._started_at[number] > _STABLE_SECONDS:
             self._failures[number] = 0
         tried = self._failures[number]
-        if tried >= len(_RESTART_SECONDS):
+        if status == MISCONFIGURED or tried >= len(_RESTART_SECONDS):
             return False
         sys.stderr.write(f"ingest worker {number} ended with {status}; starting another\n")
         time.sleep(_RESTART_SECONDS[tried])

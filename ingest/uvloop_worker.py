@@ -21,6 +21,7 @@ from ingest.intake import Intake
 from ingest.kafka_producer import BrokerAwayError, RecordProducer, TopicError, verify_topic
 from ingest.keys import KeyRing
 from ingest.limits import EventLimits, FlowLimits, RequestLimits, from_environment
+from ingest.linux_workers import MISCONFIGURED
 from ingest.postgres_keys import KeysUnavailableError, read_keys
 
 log = logging.getLogger("ingest")
@@ -96,7 +97,10 @@ def run_worker(settings: WorkerSettings) -> int:
     """Serve until SIGTERM; returns 0 where no request was cut."""
     try:
         return uvloop.run(_serve(settings))
-    except (TopicError, BrokerAwayError, KeysUnavailableError, OSError) as error:
+    except TopicError as error:
+        sys.stderr.write(f"ingest: {error}\n")
+        return MISCONFIGURED
+    except (BrokerAwayError, KeysUnavailableError, OSError) as error:
         sys.stderr.write(f"ingest: {error}\n")
         return 1
 

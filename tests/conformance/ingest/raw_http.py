@@ -108,7 +108,7 @@ def chunked(body: bytes, size: int = 7) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
-def event(event_id: str, subject: str = "acme", **changes: Any) -> bytes:
+def event(event_id: str, subject: str | None = "acme", **changes: Any) -> bytes:
     """Return one event's bytes."""
     plain = {"id": event_id, "source": "test", "type": "call", "subject": subject, "data": {"n": 1}}
     return msgspec.json.encode({**plain, **changes})
