@@ -48,7 +48,7 @@ def check_copies(
     fates = f"{sent.acknowledged + bounded:,}"
     return [
         compared("copies left out", {"all": wanted}, {"all": taken["copies"]}, f"{wanted:,}"),
-        compared("sent = stored + copies", {"": bounded}, {"": arrived}, fates),
+        compared("events sent = stored + left out", {"": bounded}, {"": arrived}, fates),
     ]
 
 

@@ -74,15 +74,30 @@ def healed_line(console: Console, text: str) -> None:
     console.print(f"[bold green]↻[/] [green]{escape(text)}[/]")
 
 
+def applied_table(applied: Iterable[Mapping[str, str]]) -> Table:
+    """Return what was made known, a line per kind of thing."""
+    things: dict[str, list[Mapping[str, str]]] = {}
+    for one in applied:
+        things.setdefault(one["kind"], []).append(one)
+    table = _table()
+    table.add_column("", justify="right")
+    table.add_column("")
+    table.add_column("", overflow="ellipsis", no_wrap=True)
+    for kind, ones in things.items():
+        names = ", ".join(" ".join(filter(None, (one["key"], _in_brackets(one)))) for one in ones)
+        table.add_row(f"[green]✓[/] {len(ones)}", kind + ("s" if len(ones) > 1 else ""), names)
+    return table
+
+
 def airlines_table(
     lines: Iterable[HeldLine], invoices: Sequence[HeldInvoice], names: Mapping[str, str]
 ) -> Table:
     """Return what each airline was billed."""
     table = _table()
-    table.add_column("airline", no_wrap=True)
     table.add_column("", no_wrap=True)
+    table.add_column("USD", no_wrap=True)
     for title in ("invoices", "fees", "usage", "corrections", "total"):
-        table.add_column(title, justify="right", no_wrap=True, min_width=len(title))
+        table.add_column(title, justify="right", no_wrap=True)
     cents: dict[tuple[str, str], int] = {}
     for line in lines:
         for airline in (line.airline, ""):
@@ -92,10 +107,11 @@ def airlines_table(
         count = sum(airline in ("", invoice.airline) for invoice in invoices)
         table.add_row(
             airline,
-            names.get(airline, "[bold]all[/]"),
+            names.get(airline, "sixteen airlines"),
             f"{count}",
-            *(dollars(kind) for kind in kinds),
-            f"[bold]{dollars(sum(kinds))}[/]",
+            *(dollars(kind)[1:] for kind in kinds),
+            f"[bold]{dollars(sum(kinds))[1:]}[/]",
+            style="" if airline else "bold",
         )
     return table
 
@@ -138,6 +154,10 @@ def dollars(cents: int) -> str:
 def command_line(console: Console, words: str) -> None:
     """Print a command that is about to be run."""
     console.print(f"[dim]$[/] [bold]{escape(words)}[/]\n", soft_wrap=True)
+
+
+def _in_brackets(applied: Mapping[str, str]) -> str:
+    return f"({applied['detail']})" if applied["detail"] else ""
 
 
 def _differences(checks: Iterable[Check]) -> Iterable[Text]:

@@ -1,5 +1,6 @@
 """Sets the stage: a tenant that may send a year-old events, its meters, prices and customers."""
 
+import json
 import time
 from pathlib import Path
 
@@ -28,10 +29,12 @@ def open_history(stack: Stack) -> float:
     return time.monotonic() + KEYS_REFRESHED_SECONDS
 
 
-def apply_declarations(tables: duckdb.DuckDBPyConnection, data_dir: Path) -> list[Path]:
-    """Apply meters, price book and the sixteen airlines; return the files."""
+def apply_declarations(
+    tables: duckdb.DuckDBPyConnection, data_dir: Path
+) -> tuple[list[Path], list[dict[str, str]]]:
+    """Apply meters, price book and airlines; return the files, and what became of each thing."""
     customers = data_dir / "airlines.yaml"
     customers.write_text(customers_yaml(tables))
     files = [METERS, PRICE_BOOK, customers]
-    run_tollbook(["apply", *map(str, files), "--data-dir", str(data_dir)])
-    return files
+    answer = run_tollbook(["apply", *map(str, files), "--data-dir", str(data_dir), "--json"])
+    return files, json.loads(answer)

@@ -76,7 +76,7 @@ class Show:
         return tables
 
     def _play(self, tables: duckdb.DuckDBPyConnection, stack: Stack) -> None:
-        with self._phase("meters, prices, customers"):
+        with self._phase("apply"):
             self._apply(tables, stack)
         books = Books(stack)
         year = Year(self.console, tables, self.data_dir, books, self.months)
@@ -96,10 +96,13 @@ class Show:
     def _apply(self, tables: duckdb.DuckDBPyConnection, stack: Stack) -> None:
         screens.heading(self.console, 2, "Meters, a price book in two versions, sixteen airlines")
         ready_at = open_history(stack)
-        files = apply_declarations(tables, self.data_dir)
+        with self.console.status("applying"):
+            files, applied = apply_declarations(tables, self.data_dir)
         shown = " ".join(file.name for file in files)
         screens.command_line(self.console, f"tollbook apply {shown}")
-        time.sleep(max(0.0, ready_at - time.monotonic()))
+        self.console.print(screens.applied_table(applied))
+        with self.console.status("opening the tenant for events of 2013"):
+            time.sleep(max(0.0, ready_at - time.monotonic()))
 
     def _show_books(self, year: Year) -> None:
         books, console = year.books, self.console
@@ -111,7 +114,7 @@ class Show:
         corrected = [line.number for line in lines if line.kind == "correction"]
         own = [invoice.number for invoice in invoices if invoice.airline == _SHOWN_AIRLINE]
         shown = [number for number in own if number in corrected] or own
-        self._show_command("invoice", "show", shown[len(shown) // 2])
+        self._show_command("invoice", "show", shown[len(shown) // 2], "--trace")
         screens.heading(console, 6, "The ledger: debits equal credits")
         self._show_command("ledger", "trial-balance")
         screens.heading(console, 7, f"An analyst asks ClickHouse: {analysis.QUESTION}")
@@ -158,8 +161,8 @@ class Show:
         if differences:
             console.print(f"[bold red]{differences:,} of {compared:,} rows differ.[/]")
         else:
-            console.print(f"[bold green]All {compared:,} rows are equal.[/]", end=" ")
-        console.print(f"{self.seconds_by_phase['all']:.0f} s in all: {self._phases()}.")
+            console.print(f"[bold green]All {compared:,} rows are equal.[/]")
+        console.print(f"[dim]{self.seconds_by_phase['all']:.0f} s: {self._phases()}.[/]")
         if self.keep:
             self._show_next()
         else:
