@@ -27,8 +27,8 @@ DECODE = {
     "lz4": lz4.frame.decompress,
     "zstd": zstd.decompress,
 }
-LINES = b"".join(b"%d\n" % number for number in range(100_000))
-TOTAL = sum(range(100_000))
+LINES = b"".join(b"%d\n" % number for number in range(20_000))
+TOTAL = sum(range(20_000))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_the_sync_client_inserts_and_reads_in_every_coding(
     gateway: GatewayProcess, table: str, coding: Any
 ) -> None:
     client = gateway.connect(compress=coding)
-    assert client.insert(table, [[n] for n in range(100_000)]).written_rows == 100_000
+    assert client.insert(table, [[n] for n in range(20_000)]).written_rows == 20_000
     rows = client.query(f"SELECT n FROM {table}").result_rows
     assert sum(row[0] for row in rows) == TOTAL
     client.close()
@@ -56,7 +56,7 @@ def test_the_async_client_inserts_and_reads_in_every_coding(
     async def round_trip() -> int:
         client = await gateway.connect_async(compress=coding)
         try:
-            await client.insert(table, [[n] for n in range(100_000)])
+            await client.insert(table, [[n] for n in range(20_000)])
             rows = (await client.query(f"SELECT n FROM {table}")).result_rows
             return sum(row[0] for row in rows)
         finally:
@@ -71,7 +71,7 @@ def test_coded_bodies_are_read_whole_and_chunked(
     gateway: GatewayProcess, client: Any, table: str, coding: str, *, chunked: bool
 ) -> None:
     coded = b"INSERT INTO coded FORMAT TSV\n" + LINES
-    frames = ENCODE[coding](coded[:50_000]) + ENCODE[coding](coded[50_000:])
+    frames = ENCODE[coding](coded[:30_000]) + ENCODE[coding](coded[30_000:])
     body: Any = frames if not chunked else (frames[i : i + 999] for i in range(0, len(frames), 999))
     headers = {**LOGIN, "Content-Encoding": coding}
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)

@@ -44,7 +44,7 @@ def main() -> int:
             listener = socket.create_server(("127.0.0.1", arguments.port), backlog=256)
         except OSError as error:
             return _refuse(f"port {arguments.port} of 127.0.0.1 cannot be opened: {error.strerror}")
-        _serve(listener, data_dir, password, Limits(memory_bytes_max=arguments.memory_mib * MIB))
+        _serve(listener, data_dir, password, _read_limits(arguments))
     return 0
 
 
@@ -75,8 +75,15 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True, help="0 takes a free one")
     parser.add_argument("--memory-mib", type=int, default=2048, help="cap of the engine's memory")
+    parser.add_argument("--connections-max", type=int, default=256)
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning"))
     return parser.parse_args()
+
+
+def _read_limits(arguments: argparse.Namespace) -> Limits:
+    return Limits(
+        memory_bytes_max=arguments.memory_mib * MIB, connections_max=arguments.connections_max
+    )
 
 
 def _lock_directory(data_dir: Path) -> IO[bytes] | None:

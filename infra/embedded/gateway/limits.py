@@ -18,7 +18,7 @@ class Limits:
     header_bytes_max: int = 256 * 1024
     headers_max: int = 128
     header_seconds: float = 30.0
-    idle_seconds: float = 30.0
+    idle_seconds: float = 120.0
     body_seconds: float = 60.0
     send_seconds: float = 300.0
     linger_seconds: float = 3.0

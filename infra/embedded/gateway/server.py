@@ -18,6 +18,10 @@ from infra.embedded.gateway.request import RequestReader
 log = logging.getLogger("tollbook.clickhouse")
 
 _TICK_SECONDS = 0.2
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
+    b"Content-Length: 0\r\n\r\n"
+)
 
 
 @dataclass(slots=True)
@@ -51,12 +55,24 @@ class Server:
         limits = self.handler.limits
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
-            if len(self._is_busy_by_connection) >= limits.connections_max:
-                log.info("connection refused: %d are open", limits.connections_max)
-                connection.close()
+            is_full = len(self._is_busy_by_connection) >= limits.connections_max
+            if is_full and not self._end_idle_connection():
+                log.info("connection refused: %d requests run", limits.connections_max)
+                with contextlib.suppress(OSError), connection:
+                    connection.sendall(_TOO_MANY)
                 return
             self._is_busy_by_connection[connection] = False
         threading.Thread(target=self._serve_connection, args=(connection,), daemon=True).start()
+
+    def _end_idle_connection(self) -> bool:
+        """Makes room by ending the oldest connection that waits for a request, if there is one."""
+        for connection, is_busy in self._is_busy_by_connection.items():
+            if not is_busy:
+                self._is_busy_by_connection[connection] = True
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RD)
+                return True
+        return False
 
     def _serve_connection(self, connection: socket.socket) -> None:
         try:

@@ -23,20 +23,30 @@ _RESULT_KINDS = STREAMED_KINDS | {
     *("SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "KILL", "BACKUP", "RESTORE"),
 }
 
+# After these a name or value comes, so a FORMAT there is a name and not a clause.
+_BEFORE_OPERANDS = frozenset(
+    {
+        *("SELECT", "DISTINCT", "BY", "AS", "WITH", "WHERE", "PREWHERE", "HAVING", "QUALIFY"),
+        *("FROM", "INTO", "TABLE", "JOIN", "ON", "USING", "AND", "OR", "NOT", "IN", "LIKE"),
+        *("ILIKE", "BETWEEN", "IS", "CASE", "WHEN", "THEN", "ELSE", "LIMIT", "OFFSET", "FUNCTION"),
+        *("COLUMN", "ADD", "DROP", "MODIFY", "RENAME", "UPDATE", "SET", "EXISTS", "DESCRIBE"),
+        *("DATABASE", "VIEW", "DICTIONARY", "INDEX", "SHOW", "CREATE", "INTERVAL"),
+    }
+)
+_OPERAND_ENDS = frozenset({*(b"%d" % digit for digit in range(10)), b")", b"]", b"}", b"*"})
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A statement as the gateway sees it.
 
     For an insert with data, `head` ends before FORMAT, and `data` is what followed it.
-    `is_selecting` tells INSERT ... SELECT from an insert that must bring its data.
     """
 
     kind: str
     head: bytes
     format: str | None
     data: bytes | None
-    is_selecting: bool = False
 
     @property
     def has_result(self) -> bool:
@@ -44,15 +54,52 @@ class Statement:
         return self.kind in _RESULT_KINDS
 
 
-@dataclass(slots=True)
 class _Scan:
-    """What one pass over the tokens found at bracket depth 0."""
+    """One pass over the tokens; clauses are looked for outside brackets."""
 
-    kind: str = ""
-    format: str | None = None
-    format_start: int = -1
-    format_end: int = -1
-    is_selecting: bool = False
+    def __init__(self) -> None:
+        self.kind = ""
+        self.format: str | None = None
+        self.format_start = -1
+        self.format_end = -1
+        self.is_selecting = False
+        self._previous = ""
+        self._follows_operand = False
+        self._is_settled = False
+
+    def take(self, token: re.Match[bytes]) -> bool:
+        """Takes one token; returns True where the data of an insert begins after it."""
+        word = token.group().decode("ascii").upper() if token.lastgroup == "word" else ""
+        if not self.kind:
+            self.kind = word or "SELECT"
+        if self.kind == "WITH" and word == "INSERT":
+            self.kind = word
+        _refuse_files(self.kind, self._previous, word)
+        self.is_selecting = self.is_selecting or word in ("SELECT", "WITH")
+        brings_data = self.kind == "INSERT" and not self.is_selecting
+        if brings_data and word == "VALUES" and self._follows_operand:
+            self.format, self.format_start, self.format_end = "Values", *token.span()
+            return True
+        found = self._take_format(token, word)
+        self._previous = word
+        self._follows_operand = (
+            token.lastgroup == "quoted"
+            or (bool(word) and word not in _BEFORE_OPERANDS)
+            or token.group() in _OPERAND_ENDS
+        )
+        return found and brings_data
+
+    def _take_format(self, token: re.Match[bytes], word: str) -> bool:
+        """Keeps the last FORMAT clause; only SETTINGS may follow it."""
+        if self.format_start >= 0 and self.format is None and word:
+            self.format, self.format_end = token.group().decode("ascii"), token.end()
+            return True
+        self._is_settled = self._is_settled or (self.format is not None and word == "SETTINGS")
+        if self._is_settled or token.group() == b";":
+            return False
+        is_clause = word == "FORMAT" and self._follows_operand
+        self.format, self.format_start = None, token.start() if is_clause else -1
+        return False
 
 
 def read_statement(text: bytes) -> Statement:
@@ -62,7 +109,7 @@ def read_statement(text: bytes) -> Statement:
         GatewayError: Several statements in one text, or files on the gateway's own disk.
     """
     scan = _Scan()
-    depth, previous, is_ended = 0, "", False
+    depth, is_ended = 0, False
     for token in _TOKEN.finditer(text):
         if token.lastgroup == "skip":
             continue
@@ -70,58 +117,27 @@ def read_statement(text: bytes) -> Statement:
             message = "Syntax error (Multi-statements are not allowed)"
             raise GatewayError(62, "SYNTAX_ERROR", message)
         symbol = token.group()
-        if symbol in (b"(", b"[", b"{"):
-            depth += 1
-            scan.kind = scan.kind or "SELECT"
-        elif symbol in (b")", b"]", b"}"):
-            depth -= 1
-        elif symbol == b";" and depth <= 0:
-            is_ended = True
-        word = ""
-        if depth <= 0 and token.lastgroup == "word":
-            word = symbol.decode("ascii").upper()
-            scan.kind = _next_kind(scan.kind, word)
-            if _take_word(scan, previous, word, token):
-                break
-        previous = word
+        depth -= symbol in (b")", b"]", b"}")
+        if depth <= 0 and scan.take(token):
+            break
+        depth += symbol in (b"(", b"[", b"{")
+        is_ended = symbol == b";" and depth <= 0
     return _to_statement(text, scan)
 
 
-def _next_kind(kind: str, word: str) -> str:
-    if not kind:
-        return word
-    return "INSERT" if kind == "WITH" and word == "INSERT" else kind
-
-
-def _take_word(scan: _Scan, previous: str, word: str, token: re.Match[bytes]) -> bool:
-    """Returns True where the data of an insert begins."""
+def _refuse_files(kind: str, previous: str, word: str) -> None:
     if previous == "INTO" and word == "OUTFILE":
         raise GatewayError(358, "INTO_OUTFILE_NOT_ALLOWED", "INTO OUTFILE is not allowed")
-    if scan.kind == "INSERT" and previous == "FROM" and word == "INFILE":
+    if kind == "INSERT" and previous == "FROM" and word == "INFILE":
         raise GatewayError(344, "SUPPORT_IS_DISABLED", "FROM INFILE is not allowed over HTTP")
-    if previous == "FORMAT":
-        scan.format = token.group().decode("ascii")
-        scan.format_end = token.end()
-        return scan.kind == "INSERT"
-    if word == "FORMAT":
-        scan.format_start = token.start()
-    if scan.kind != "INSERT":
-        return False
-    scan.is_selecting = scan.is_selecting or word in ("SELECT", "WITH")
-    if word == "VALUES" and not scan.is_selecting:
-        scan.format, scan.format_start, scan.format_end = "Values", token.start(), token.end()
-        return True
-    return False
 
 
 def _to_statement(text: bytes, scan: _Scan) -> Statement:
-    if scan.kind != "INSERT" or scan.format is None:
-        return Statement(scan.kind, text, scan.format, None, scan.is_selecting)
-    start = scan.format_end
-    gap = _AFTER_FORMAT.match(text, start)
-    end = gap.end() if gap else start
-    head = text[: scan.format_start]
-    return Statement("INSERT", head, scan.format, text[end:], scan.is_selecting)
+    if scan.kind != "INSERT" or scan.is_selecting or scan.format is None:
+        return Statement(scan.kind, text, scan.format, None)
+    gap = _AFTER_FORMAT.match(text, scan.format_end)
+    data = text[gap.end() if gap else scan.format_end :]
+    return Statement("INSERT", text[: scan.format_start], scan.format, data)
 
 
 def first_word(text: bytes) -> str:
