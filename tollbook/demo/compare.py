@@ -119,4 +119,4 @@ def _text(value: Any) -> str | None:
 
 
 def _words(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return " ".join(map(str, value)) if type(value) is tuple else str(value)

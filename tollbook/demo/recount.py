@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import duckdb
 
-from tollbook.demo.flights import YEAR, ZONE, month_start
+from tollbook.demo.flights import YEAR, ZONE, month_start, period
 from tollbook.demo.rating import Charge, Version, version_on
 
 _USES = """
@@ -44,6 +44,9 @@ class Use(NamedTuple):
     meter: str
     origin: str = ""
 
+    def __str__(self) -> str:
+        return f"{period(self.month)} {self.airline} {self.meter} {self.origin}".strip()
+
 
 class LineKey(NamedTuple):
     """A line's identity: for what, for which month, and issued by which month's close."""
@@ -60,6 +63,10 @@ class LineKey(NamedTuple):
         """The month on whose first day its invoice is dated: fees at their start, usage after."""
         return self.month if self.kind == "advance" else self.close + 1
 
+    def __str__(self) -> str:
+        what = f"{self.kind} of {period(self.month)}, {self.airline} {self.charge} {self.origin}"
+        return f"{what.strip()}, by the close of {period(self.close)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Bill:
@@ -67,6 +74,9 @@ class Bill:
 
     quantity: Decimal
     cents: int
+
+    def __str__(self) -> str:
+        return f"{self.quantity:,} for {self.cents:,} cents"
 
 
 def prepare_recount(tables: duckdb.DuckDBPyConnection) -> None:

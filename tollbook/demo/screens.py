@@ -80,9 +80,10 @@ def applied_table(applied: Iterable[Mapping[str, str]]) -> Table:
     for one in applied:
         things.setdefault(one["kind"], []).append(one)
     table = _table()
-    table.add_column("", justify="right")
-    table.add_column("")
-    table.add_column("", overflow="ellipsis", no_wrap=True)
+    table.show_header = False
+    table.add_column(justify="right")
+    table.add_column()
+    table.add_column(overflow="ellipsis", no_wrap=True)
     for kind, ones in things.items():
         names = ", ".join(" ".join(filter(None, (one["key"], _in_brackets(one)))) for one in ones)
         table.add_row(f"[green]✓[/] {len(ones)}", kind + ("s" if len(ones) > 1 else ""), names)
@@ -157,7 +158,8 @@ def command_line(console: Console, words: str) -> None:
 
 
 def _in_brackets(applied: Mapping[str, str]) -> str:
-    return f"({applied['detail']})" if applied["detail"] else ""
+    detail = applied["detail"]
+    return f"({detail})" if detail not in ("", "version 1") else ""
 
 
 def _differences(checks: Iterable[Check]) -> Iterable[Text]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from infra.embedded.plan import REPOSITORY
 from tollbook.demo.failure import DemoError
 
 WIDTH = 100
@@ -12,10 +13,10 @@ WIDTH = 100
 
 def start_tollbook(arguments: Sequence[str], *, colour: bool = False) -> "subprocess.Popen[str]":
     """Start one command; its output is captured."""
-    environment = os.environ | {"COLUMNS": str(WIDTH), "TERM": "xterm-256color"}
+    environment = os.environ | {"COLUMNS": str(WIDTH), "PYTHONPATH": str(REPOSITORY)}
     environment |= {"FORCE_COLOR": "1"} if colour else {"NO_COLOR": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "tollbook.cli", *arguments],
+        [sys.executable, "-P", "-m", "tollbook.cli", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
