@@ -1,6 +1,8 @@
 """The command `tollbook`: each module of commands registers its own; nothing is decided here."""
 
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import click
 import typer
@@ -18,12 +20,31 @@ def build() -> typer.Typer:
         name="tollbook",
         help="Usage metering and billing: exact quantities, versioned prices, balanced books.",
         no_args_is_help=True,
+        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
+    app.callback()(_options)
     for module in _MODULES:
         module.register(app)
     return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"tollbook {metadata.version('tollbook')}")
+        raise typer.Exit
+
+
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    """Usage metering and billing: exact quantities, versioned prices, balanced books."""
 
 
 def main() -> None:
