@@ -23,6 +23,7 @@ from ingest.keys import KeyRing
 from ingest.limits import EventLimits, FlowLimits, RequestLimits, from_environment
 from ingest.linux_workers import MISCONFIGURED
 from ingest.postgres_keys import KeysUnavailableError, read_keys
+from ingest.rehearsal import rehearse
 
 log = logging.getLogger("ingest")
 
@@ -110,6 +111,7 @@ async def _serve(settings: WorkerSettings) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    rehearse(datetime.now(UTC))
     partitions = await _verified_partitions(settings.kafka_bootstrap)
     keys = KeyRing()
     refresher = KeyRefresher(keys, settings.postgres_dsn, loop)
