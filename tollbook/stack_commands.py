@@ -69,7 +69,7 @@ def up(
     console.print(f"\n[bold]Ready after {state.ready_at - state.started_at:.1f} s.[/]")
     _print_addresses(console, data_dir)
     if is_ours and not detach:
-        _stay(console, options.data_dir)
+        _stay(console, options.data_dir, seen=state.events[-1][0])
 
 
 def bring_up(console: Console, options: control.UpOptions) -> StackState:
@@ -132,10 +132,9 @@ def _print_addresses(console: Console, data_dir: Path) -> None:
     console.print(f"  addresses and the API key are in {data_dir / 'stack.json'}", soft_wrap=True)
 
 
-def _stay(console: Console, data_dir: Path) -> None:
-    """Show what happens until Ctrl-C, then take the stack down."""
+def _stay(console: Console, data_dir: Path, *, seen: int) -> None:
+    """Show what happens after event `seen` until Ctrl-C, then take the stack down."""
     console.print("\nCtrl-C ends it.\n")
-    seen = 0
     try:
         while True:
             state = read_state(data_dir)
@@ -150,7 +149,7 @@ def _stay(console: Console, data_dir: Path) -> None:
 
 def _print_events(console: Console, state: StackState, seen: int) -> int:
     for number, at, text in state.events:
-        if number > seen and at > state.ready_at:
+        if number > seen:
             console.print(f"{time.strftime('%H:%M:%S', time.localtime(at))}  {text}")
     return max((number for number, _, _ in state.events), default=seen)
 

@@ -1,12 +1,14 @@
 """Become a part of the stack: `launch.py PARENT SIGNAL USER COMMAND...`.
 
-Asks the kernel to send SIGNAL when the supervisor, PARENT, dies, and gives up root where a server
-refuses to run as root (USER `nobody`). Then the command takes this process's place, pid included.
+Asks the kernel to send SIGNAL when the supervisor, PARENT, dies. Becomes `nobody` where USER says
+so, for a server that refuses to run as root, or as a user without a name. Then the command takes
+this process's place, pid included.
 Only the standard library, no imports of ours: this runs before every part.
 """
 
 import ctypes
 import os
+import pwd
 import resource
 import signal
 import sys
@@ -18,8 +20,17 @@ _NOBODY = 65534
 _FILES = 65_536
 
 
-def leave_root() -> bool:
-    """Leave root: by a user namespace in which root's files belong to nobody, and so do we.
+def _is_plain_user() -> bool:
+    """Tell whether this is neither root nor a user without a name, as containers may have."""
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return os.geteuid() != 0
+
+
+def enter_namespace() -> bool:
+    """Enter a user namespace in which our files belong to nobody, and so do we.
 
     Nothing has to be chowned and no folder above opened for others. Returns False where the
     kernel allows no such namespace.
@@ -63,7 +74,7 @@ def _restore_defaults() -> None:
 def main(arguments: list[str]) -> None:
     """Set the process up, then run the command in its place."""
     parent, number, user, *command = arguments
-    if user == "nobody" and os.geteuid() == 0 and not leave_root():
+    if user == "nobody" and not _is_plain_user() and not enter_namespace() and os.geteuid() == 0:
         become_nobody(os.environ["TOLLBOOK_PART_HOME"])
     _restore_defaults()
     # After the change of user, which would clear it.

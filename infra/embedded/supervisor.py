@@ -86,8 +86,8 @@ class Supervisor:
                 f"not ready after {_START_SECONDS_MAX:.0f} s: {', '.join(late)}",
                 f"Their logs may tell why: {self._config.data_dir / 'logs'}",
             ) from None
-        self._board.enter("ready")
         self._board.tell(f"all ready after {self._elapsed():.1f} s")
+        self._board.enter("ready")
 
     async def _keep(self, part: Part) -> None:
         """Start a part when its time has come, and again whenever it dies."""
