@@ -50,6 +50,12 @@ def test_arrow_streams_keep_dictionaries_that_differ_from_block_to_block(client:
     assert sorted(keys) == sorted(str(number // 1000) for number in range(300_000))
 
 
+def test_an_arrow_stream_says_where_it_ends(client: Any) -> None:
+    raw = client.raw_query(MILLION, fmt="ArrowStream")
+    assert raw.endswith(b"\xff\xff\xff\xff\x00\x00\x00\x00")
+    assert pa.ipc.open_stream(raw).read_all().num_rows == 1_000_000
+
+
 def test_an_empty_arrow_stream_still_has_its_schema(client: Any) -> None:
     raw = client.raw_query("SELECT toInt32(1) AS a FROM numbers(0)", fmt="ArrowStream")
     table = pa.ipc.open_stream(raw).read_all()
