@@ -1,0 +1,123 @@
+"""The memory of identities in a real Redis: what it answers, and when it says that it forgot."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+import xxhash
+
+from pipelines import redis_identities
+from pipelines.position import LogPartition
+from pipelines.redis_identities import RedisIdentities
+from pipelines.segment import Segment, first_segment
+from pipelines.verdict import Claims, Seen
+from tests.embedded_stack import EmbeddedStack
+
+AT = LogPartition(9, 0)
+
+
+@pytest.fixture
+def memory(stack: EmbeddedStack) -> Iterator[RedisIdentities]:
+    client = redis.Redis.from_url(stack.read().redis_url)
+    yield RedisIdentities(client, "conformance")
+    for key in client.scan_iter("tollbook:conformance:*"):
+        client.delete(key)
+
+
+def claims_of(first: int, count: int, offset: int) -> Claims:
+    numbers = range(first, first + count)
+    return Claims(
+        [xxhash.xxh3_128_digest(b"%d" % number) for number in numbers],
+        [xxhash.xxh3_64_digest(b"%d" % number) for number in numbers],
+        [offset] * count,
+        list(range(count)),
+    )
+
+
+def segment_of(slice_number: int = 0, horizon: int = 0) -> Segment:
+    first = first_segment(AT, 0, 0)
+    return Segment(AT, 1, 0, first.started_at_ms, 0, slice_number, horizon, 0, first.horizon_at_ms)
+
+
+def test_an_empty_memory_says_that_it_does_not_know(memory: RedisIdentities) -> None:
+    assert memory.claim(segment_of(), 0, 1, claims_of(0, 3, 0)) is None
+
+
+def test_a_copy_is_found_and_ones_own_claim_is_not_a_copy(memory: RedisIdentities) -> None:
+    segment = segment_of()
+    memory.refill(segment, 0, [])
+    first = claims_of(0, 3, 0)
+    assert memory.claim(segment, 0, 1, first) == {}
+    assert memory.claim(segment, 0, 1, first) == {}
+    again = claims_of(2, 3, 1)
+    assert memory.claim(segment, 1, 2, again) == {0: Seen(0, 2, first.body_hashes[2])}
+
+
+def test_claims_in_several_parts_give_the_rows_of_the_whole(
+    memory: RedisIdentities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_identities, "_CLAIM_ROWS", 4)
+    segment = segment_of()
+    memory.refill(segment, 0, [])
+    assert memory.claim(segment, 0, 1, claims_of(0, 10, 0)) == {}
+    hits = memory.claim(segment, 1, 2, claims_of(7, 10, 1))
+    assert hits is not None
+    assert sorted(hits) == [0, 1, 2]
+
+
+def test_a_gap_below_the_claim_is_noticed(memory: RedisIdentities) -> None:
+    segment = segment_of()
+    memory.refill(segment, 5, [])
+    assert memory.claim(segment, 6, 7, claims_of(0, 1, 6)) is None
+    assert memory.claim(segment, 5, 6, claims_of(0, 1, 5)) == {}
+    assert memory.claim(segment, 6, 7, claims_of(0, 1, 6)) is not None
+
+
+def test_a_flushed_memory_says_so_even_after_its_marker_was_restored(
+    memory: RedisIdentities,
+) -> None:
+    segment = segment_of()
+    memory.refill(segment, 0, [])
+    assert memory.claim(segment, 0, 1, claims_of(0, 1, 0)) == {}
+    key = memory._key(segment)
+    marker = memory.client.hgetall(f"{key}:m")
+    memory.client.delete(f"{key}:m", f"{key}:t")
+    assert memory.claim(segment, 1, 2, claims_of(0, 1, 1)) is None
+    memory.client.hset(f"{key}:m", mapping=marker)  # type: ignore[arg-type]
+    assert memory.claim(segment, 1, 2, claims_of(0, 1, 1)) is None
+
+
+def test_a_marker_of_another_run_of_the_server_is_not_believed(memory: RedisIdentities) -> None:
+    segment = segment_of()
+    memory.refill(segment, 0, [])
+    memory.client.hset(f"{memory._key(segment)}:m", "run", "0" * 40)
+    assert memory.claim(segment, 0, 1, claims_of(0, 1, 0)) is None
+
+
+def test_older_slices_are_looked_at_down_to_the_horizon(memory: RedisIdentities) -> None:
+    old = claims_of(0, 5, 0)
+    memory.refill(segment_of(1, 0), 1, [(0, [old])])
+    assert memory.claim(segment_of(1, 0), 1, 2, claims_of(4, 2, 1)) == {
+        0: Seen(0, 4, old.body_hashes[4])
+    }
+    assert memory.claim(segment_of(2, 1), 2, 3, claims_of(0, 1, 2)) == {}
+
+
+def test_dropping_slices_shrinks_the_range_first_so_that_a_sleeper_asks_again(
+    memory: RedisIdentities,
+) -> None:
+    memory.refill(segment_of(1, 0), 1, [(0, [claims_of(0, 50, 0)])])
+    memory.drop_before(segment_of(2, 1))
+    assert not list(memory.client.scan_iter(f"{memory._key(segment_of())}:0:*"))
+    assert memory.claim(segment_of(1, 0), 1, 2, claims_of(0, 1, 1)) is None
+    assert memory.claim(segment_of(2, 1), 1, 2, claims_of(60, 1, 1)) == {}
+
+
+def test_a_redis_that_may_evict_is_refused(memory: RedisIdentities) -> None:
+    memory.check_settings()
+    memory.client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(ValueError, match="noeviction"):
+            memory.check_settings()
+    finally:
+        memory.client.config_set("maxmemory-policy", "noeviction")
