@@ -50,7 +50,9 @@ def check_ground(options: UpOptions) -> None:
     """
     data_dir = options.data_dir
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # What lies inside is private; user nobody may have to pass through to Postgres' folder.
+        mode = 0o711 if os.geteuid() == 0 else 0o700
+        data_dir.mkdir(mode=mode, parents=True, exist_ok=True)
         free = shutil.disk_usage(data_dir).free
     except OSError as error:
         raise StackError(

@@ -47,10 +47,7 @@ def enter_namespace() -> bool:
 
 def become_nobody(home: str) -> None:
     """Leave root the plain way: the files in `home` become nobody's, and so does this process."""
-    for folder, _, names in os.walk(home):
-        os.chown(folder, _NOBODY, _NOBODY)
-        for name in names:
-            os.lchown(Path(folder, name), _NOBODY, _NOBODY)
+    _give(home, _NOBODY)
     os.setgroups([])
     os.setgid(_NOBODY)
     os.setuid(_NOBODY)
@@ -59,6 +56,13 @@ def become_nobody(home: str) -> None:
             f"user nobody cannot reach {home}: give --data-dir a folder below one that everybody "
             "may enter, such as /var/tmp, or run this as an ordinary user"
         )
+
+
+def _give(home: str, owner: int) -> None:
+    for folder, _, names in os.walk(home):
+        os.chown(folder, owner, owner)
+        for name in names:
+            os.lchown(Path(folder, name), owner, owner)
 
 
 def _restore_defaults() -> None:
@@ -74,8 +78,13 @@ def _restore_defaults() -> None:
 def main(arguments: list[str]) -> None:
     """Set the process up, then run the command in its place."""
     parent, number, user, *command = arguments
-    if user == "nobody" and not _is_plain_user() and not enter_namespace() and os.geteuid() == 0:
-        become_nobody(os.environ["TOLLBOOK_PART_HOME"])
+    if user == "nobody" and not _is_plain_user():
+        home = os.environ["TOLLBOOK_PART_HOME"]
+        if os.geteuid() == 0:
+            # Nobody's, if the last start was on a machine without namespaces.
+            _give(home, 0)
+        if not enter_namespace() and os.geteuid() == 0:
+            become_nobody(home)
     _restore_defaults()
     # After the change of user, which would clear it.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number))
