@@ -12,6 +12,12 @@ from tollbook.demo.flights import YEAR
 from tollbook.demo.recount import LineKey, Use
 from tollbook.stack_file import Stack
 
+_LEDGER = """
+SELECT code, customer, sum(amount_minor)::bigint
+FROM postings JOIN accounts USING (tenant, account_id) WHERE tenant = %(tenant)s
+GROUP BY code, customer
+"""
+
 # Months are numbered from January 2013; a close's `through` is the first day after its month.
 _MONTH = "(12 * (extract(year FROM {0}) - %(year)s) + extract(month FROM {0}))::int"
 
@@ -116,6 +122,10 @@ class Books:
     def invoices(self) -> list[HeldInvoice]:
         """Return every invoice and credit note, by bill date and airline."""
         return [HeldInvoice(*row) for row in self._rows(_INVOICES)]
+
+    def ledger(self) -> dict[tuple[str, str], int]:
+        """Return the balance in cents by account and airline; debits are positive."""
+        return {(account, airline): cents for account, airline, cents in self._rows(_LEDGER)}
 
     def quantities(self) -> dict[Use, Decimal]:
         """Return every quantity per airline and New York's month, those of zero left out."""

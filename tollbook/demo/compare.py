@@ -106,6 +106,20 @@ def check_from_scratch(
     return compared("rated once, from scratch", ours, theirs, total)
 
 
+def check_ledger(
+    recounted: Mapping[LineKey, Bill],
+    product_by_charge: Mapping[str, str],
+    held: Mapping[tuple[str, str], int],
+) -> Check:
+    """Compare every account's balance per airline, closed months being earned and all unpaid."""
+    balances: Counter[tuple[str, str]] = Counter()
+    for key, bill in recounted.items():
+        balances["receivable", key.airline] += bill.cents
+        balances[f"revenue:{product_by_charge[key.charge]}", key.airline] -= bill.cents
+    total = f"${Decimal(sum(balances.values())) / 100:,.2f}"
+    return compared("ledger balances", _nonzero(balances), _nonzero(held), total)
+
+
 def _nonzero(totals: Mapping[Any, int]) -> dict[Any, int]:
     return {key: cents for key, cents in totals.items() if cents}
 

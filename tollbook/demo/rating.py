@@ -22,8 +22,8 @@ class Charge:
     """One price: steps of (above this quantity, unit price), or a flat amount without a meter."""
 
     key: str
+    product: str
     meter: str | None
-    grouped_by: tuple[str, ...]
     flat: Decimal
     steps: tuple[tuple[Decimal, Decimal], ...]
 
@@ -64,12 +64,12 @@ def _charge(fields: dict[str, Any]) -> Charge:
     unknown = set(fields) - _KNOWN_FIELDS[fields["model"]]
     if unknown:
         raise ValueError(f"the recount cannot rate charge {fields['key']}: {sorted(unknown)}")
+    names = (fields["key"], fields["product"])
     if fields["model"] == "flat":
-        return Charge(fields["key"], None, (), Decimal(fields["amount"]), ())
+        return Charge(*names, None, Decimal(fields["amount"]), ())
     steps = [(Decimal(0), Decimal(fields["unit_price"]))] if "unit_price" in fields else []
     start = Decimal(0)
     for tier in fields.get("tiers", []):
         steps.append((start, Decimal(tier["unit_price"])))
         start = Decimal(tier["up_to"] or "0")
-    groups = tuple(fields.get("group_by", ()))
-    return Charge(fields["key"], fields["meter"], groups, Decimal(0), tuple(steps))
+    return Charge(*names, fields["meter"], Decimal(0), tuple(steps))

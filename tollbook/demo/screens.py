@@ -81,8 +81,8 @@ def applied_table(applied: Iterable[Mapping[str, str]]) -> Table:
         things.setdefault(one["kind"], []).append(one)
     table = _table()
     table.show_header = False
-    table.add_column(justify="right")
-    table.add_column()
+    table.add_column(justify="right", no_wrap=True, min_width=4)
+    table.add_column(no_wrap=True, min_width=13)
     table.add_column(overflow="ellipsis", no_wrap=True)
     for kind, ones in things.items():
         names = ", ".join(" ".join(filter(None, (one["key"], _in_brackets(one)))) for one in ones)

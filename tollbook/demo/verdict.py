@@ -7,6 +7,7 @@ from tollbook.demo.compare import (
     Check,
     check_from_scratch,
     check_invoices,
+    check_ledger,
     check_lines,
     check_quantities,
 )
@@ -30,6 +31,8 @@ def recount(year: Year) -> Iterator[Check]:
     held_lines = books.lines()
     yield from check_lines(recounted, held_lines)
     yield from check_invoices(recounted, books.invoices())
+    products = {charge.key: charge.product for v in versions for charge in v.charges}
+    yield check_ledger(recounted, products, books.ledger())
     scratch = from_scratch(tables, versions, year.months, year.months)
     yield check_from_scratch(scratch, fee_lines, held_lines)
 

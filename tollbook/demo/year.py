@@ -55,6 +55,11 @@ class Year:
                     progress.update(task, description=f"{period(month)}: closing the month")
                     month_line(self.console, self._close(month, events, seconds))
             progress.update(task, description="all sent, all closed")
+        self.console.print(
+            f"\n{self.sent.acknowledged:,} events acknowledged in {self.sent.requests:,} requests,"
+            f" {self.sent.unknown:,} more whose answer was lost;"
+            f" {self.sent.acknowledged / self.fed_seconds:,.0f} events/s"
+        )
 
     def _feed(self, month: int, on_sent: Callable[[int], None]) -> tuple[int, float]:
         """Send a month's reports; in one month a worker is killed half-way."""

@@ -6,6 +6,7 @@ from tollbook.demo.compare import (
     Check,
     check_from_scratch,
     check_invoices,
+    check_ledger,
     check_lines,
     check_quantities,
 )
@@ -77,3 +78,16 @@ def test_lines_must_add_up_to_rating_from_scratch() -> None:
     fees = {FEE: RECOUNTED[FEE]}
     assert not check_from_scratch({"UA": 132_00}, fees, HELD).differences
     assert check_from_scratch({"UA": 132_01}, fees, HELD).differences
+
+
+def test_the_ledger_must_hold_every_line_as_receivable_and_as_revenue() -> None:
+    products = {"base": "access", "departures": "runway"}
+    held = {
+        ("receivable", "UA"): 2632_00,
+        ("revenue:access", "UA"): -2500_00,
+        ("revenue:runway", "UA"): -132_00,
+        ("deferred_revenue", "UA"): 0,
+    }
+    assert not check_ledger(RECOUNTED, products, held).differences
+    assert check_ledger(RECOUNTED, products, held | {("receivable", "UA"): 2632_01}).differences
+    assert check_ledger(RECOUNTED, products, held | {("deferred_revenue", "UA"): -1}).differences
