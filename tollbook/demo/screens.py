@@ -15,6 +15,7 @@ from tollbook.demo.compare import Check
 from tollbook.demo.tools import WIDTH
 
 _DIFFERENCES_SHOWN = 10
+_NAMES_WIDTH = 74
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,13 @@ def applied_table(applied: Iterable[Mapping[str, str]]) -> Table:
         things.setdefault(one["kind"], []).append(one)
     table = _table()
     table.show_header = False
-    table.add_column(justify="right", no_wrap=True, min_width=4)
-    table.add_column(no_wrap=True, min_width=13)
-    table.add_column(overflow="ellipsis", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
     for kind, ones in things.items():
         names = ", ".join(" ".join(filter(None, (one["key"], _in_brackets(one)))) for one in ones)
-        table.add_row(f"[green]✓[/] {len(ones)}", kind + ("s" if len(ones) > 1 else ""), names)
+        shown = names if len(names) <= _NAMES_WIDTH else f"{names[: _NAMES_WIDTH - 1]}…"
+        table.add_row(f"[green]✓[/] {len(ones)}", kind + ("s" if len(ones) > 1 else ""), shown)
     return table
 
 

@@ -1,5 +1,6 @@
 """The demo from curtain to curtain: the stack, the year, the books, the recount."""
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from typing import Any
 
 import duckdb
 from rich.console import Console
+from rich.markup import escape
 
 from infra.embedded import control
 from infra.embedded.control import UpOptions
@@ -20,7 +22,7 @@ from tollbook.demo.compare import Check
 from tollbook.demo.flights import MONTHS, open_flights, period
 from tollbook.demo.requests import prepare_requests
 from tollbook.demo.setting import apply_declarations, open_history
-from tollbook.demo.tools import run_tollbook
+from tollbook.demo.tools import program, run_tollbook
 from tollbook.demo.verdict import not_yet_billed, recount
 from tollbook.demo.year import Year
 from tollbook.stack_commands import bring_up
@@ -173,16 +175,21 @@ class Show:
         return ", ".join(f"{name} {seconds:.0f}" for name, seconds in named.items())
 
     def _show_next(self) -> None:
-        console = self.console
-        end = f"--data-dir {self.data_dir}"
-        console.print("\nThe stack is left running. Try next:\n")
-        for command in (
-            f"tollbook status {end}",
-            f"tollbook close --period {period(self.months + 1)} {end}",
-            f"tollbook invoice list {end}",
-            f"tollbook down {end}",
+        self.console.print("\nThe stack is left running. Try next:\n")
+        for command, what in (
+            ("status", "every part, its process and its memory"),
+            (
+                f"close --period {period(self.months + 1)}",
+                "the next month, and corrections for what came late",
+            ),
+            ("invoice list --customer HA", "what Hawaiian Airlines was billed"),
+            ("usage unassigned", "usage that nobody pays for"),
+            ("ledger trial-balance", "the books"),
+            ("down", "end it; the data stays"),
         ):
-            console.print(f"  [bold]{command}[/]", soft_wrap=True)
+            end = f"--data-dir {shlex.quote(str(self.data_dir))}"
+            line = f"[bold]{escape(f'{program()} {command} {end}')}[/]"
+            self.console.print(f"  {line}  [dim]# {what}[/]", soft_wrap=True)
 
     def _strike(self) -> None:
         """Take the stack down, if it came up."""

@@ -1,9 +1,12 @@
 """Runs `tollbook` commands as a person would, each as a process of its own."""
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from infra.embedded.plan import REPOSITORY
 from tollbook.demo.failure import DemoError
@@ -38,3 +41,15 @@ def run_tollbook(arguments: Sequence[str], *, colour: bool = False) -> str:
         command = " ".join(arguments[:3])
         raise DemoError(f"`tollbook {command}` ended with status {process.returncode}: {words}")
     return out
+
+
+def program() -> str:
+    """Return how a person calls `tollbook` from here, ready to be pasted into a shell."""
+    if shutil.which("tollbook"):
+        return "tollbook"
+    installed = Path(sys.executable).with_name("tollbook")
+    if not installed.exists():
+        return shlex.join([sys.executable, "-m", "tollbook.cli"])
+    if installed.is_relative_to(Path.cwd()):
+        installed = installed.relative_to(Path.cwd())
+    return shlex.quote(str(installed))
