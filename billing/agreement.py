@@ -114,7 +114,7 @@ def _check_contests(declared: Declarations, after: Facts) -> None:
 
 def _has_open_subjects(customer: Customer, after: Facts) -> bool:
     """Return whether a customer has subjects that name no subscription."""
-    declared = any(subject.subscription is None for subject in customer.subjects)
+    declared = any(subject.subscription is None for subject in customer.subjects or ())
     known = after.assignments.get(customer.key, ())
     return declared or any(owned.subscription is None for owned in known)
 

@@ -68,7 +68,8 @@ class Customer(BaseModel):
     currency: Currency
     time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     payment_terms_days: int = Field(default=30, ge=0, le=3650)
-    subjects: tuple[Subject, ...] = Field(default=(), max_length=1_000_000)
+    subjects: tuple[Subject, ...] | None = Field(default=None, max_length=1_000_000)
+    """All of its subjects; where they are not given, they stay as they are."""
 
     @property
     def zone(self) -> ZoneInfo:

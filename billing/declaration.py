@@ -22,6 +22,7 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "customers": Customer,
     "subscriptions": Subscription,
 }
+_NAMED = ("charge ", "price book ", "subscription ", "item ")
 _SECTIONS = ("meters", "price_books", "customers", "subscriptions")
 
 
@@ -147,6 +148,6 @@ def _message(schema: type[BaseModel], detail: Mapping[str, Any]) -> str:
         return f"{where} is missing"
     if detail["type"] in ("model_type", "dict_type") and not where:
         return "expected keys and values"
-    if detail["type"] == "value_error" and text.startswith(("charge ", "price book ")):
+    if detail["type"] == "value_error" and text.startswith(_NAMED):
         return text
     return f"{where}: {text}" if where else f"{schema.__name__.lower()}: {text}"

@@ -15,35 +15,35 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(slots=True)
 class Transfers:
-    """Assignments to withdraw and to add, and how many subjects of each customer that concerns."""
+    """Assignments to withdraw and to add, and that in words for each customer."""
 
     withdrawn: list[Assignment] = field(default_factory=list)
     added: list[Assignment] = field(default_factory=list)
-    subjects_by_customer: dict[str, int] = field(default_factory=dict)
+    words_by_customer: dict[str, str] = field(default_factory=dict)
 
 
 def transfers(customers: Iterable[Customer], facts: Facts) -> Transfers:
     """Return how the known assignments become the declared ones.
 
-    What is said of a subject replaces all that this customer had of it; subjects that are not
-    named keep theirs.
+    A customer's list is the whole of it: what it had and is not named any more is withdrawn, as
+    if it had never been. A customer without a list keeps what it has.
     """
     found = Transfers()
     for customer in customers:
-        wanted: dict[str, set[Assignment]] = {}
-        for owned in _declared(customer):
-            wanted.setdefault(owned.subject, set()).add(owned)
-        known = {
-            _plain(owned): owned
-            for owned in facts.assignments.get(customer.key, ())
-            if owned.subject in wanted
-        }
-        added = [one for ranges in wanted.values() for one in ranges if one not in known]
-        withdrawn = [owned for plain, owned in known.items() if plain not in wanted[owned.subject]]
+        wanted = _declared(customer)
+        known = {_plain(owned): owned for owned in facts.assignments.get(customer.key, ())}
+        if customer.subjects is None:
+            wanted = set(known)
+        added = [one for one in wanted if one not in known]
+        withdrawn = [owned for plain, owned in known.items() if plain not in wanted]
         found.added += sorted(added, key=lambda one: (one.subject, one.start or _EVER))
         found.withdrawn += withdrawn
-        moved = {one.subject for one in (*added, *withdrawn)}
-        found.subjects_by_customer[customer.key] = len(moved)
+        parts = [
+            f"{len(ranges):,} assignment{'s' * (len(ranges) > 1)} {verb}"
+            for ranges, verb in ((added, "added"), (withdrawn, "withdrawn"))
+            if ranges
+        ]
+        found.words_by_customer[customer.key] = ", ".join(parts)
     return found
 
 
@@ -71,8 +71,8 @@ def check_owners(declared: Declarations, facts: Facts) -> None:
                 declared.fault("customers", culprit.customer, message)
 
 
-def _declared(customer: Customer) -> list[Assignment]:
-    return [
+def _declared(customer: Customer) -> set[Assignment]:
+    return {
         Assignment(
             subject.key,
             customer.key,
@@ -80,8 +80,8 @@ def _declared(customer: Customer) -> list[Assignment]:
             None if subject.start is None else instant(subject.start, customer.zone),
             None if subject.end is None else instant(subject.end, customer.zone),
         )
-        for subject in customer.subjects
-    ]
+        for subject in customer.subjects or ()
+    }
 
 
 def _plain(owned: Assignment) -> Assignment:

@@ -60,8 +60,8 @@ def apply(
         moves = transfers(declared.customers.values(), facts)
         _apply_transfers(connection, tenant, moves, revision)
         for key, customer in declared.customers.items():
-            subjects = moves.subjects_by_customer[key]
-            applied.append(_apply_customer(connection, tenant, customer, revision, subjects))
+            words = moves.words_by_customer[key]
+            applied.append(_apply_customer(connection, tenant, customer, revision, words))
         for subscription in declared.subscriptions.values():
             row = (subscription.key, to_content(subscription))
             columns = {"customer": subscription.customer}
@@ -153,16 +153,16 @@ def _apply_books(
 
 
 def _apply_customer(
-    connection: Connection, tenant: str, customer: Customer, revision: int, subjects: int
+    connection: Connection, tenant: str, customer: Customer, revision: int, moved: str
 ) -> Applied:
     content = to_content(customer)
     content.pop("subjects", None)
     row = (customer.key, content)
     applied = _apply_version(connection, tenant, "customer", row, revision, {})
-    if not subjects:
+    if not moved:
         return applied
     outcome = "changed" if applied.outcome == "unchanged" else applied.outcome
-    return Applied("customer", customer.key, outcome, f"{subjects:,} subjects")
+    return Applied("customer", customer.key, outcome, moved)
 
 
 def _apply_version(

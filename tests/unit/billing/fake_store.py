@@ -1,0 +1,126 @@
+"""A bill run's store in memory: what the pure rules are tested with, and killed in mid-run."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+
+from billing.document import Document, Draft, lines_of, number_document
+from billing.due import BilledPeriod, ChargeKey, Scope
+from billing.facts import Assignment, Facts
+from billing.rating import LineKey, State
+from billing.run import Run
+from billing.settlement import Position
+from pipelines.usage import Cut
+
+
+class KilledError(Exception):
+    """The process ended here."""
+
+
+@dataclass
+class FakeStore:
+    """A `RunStore` whose facts are listed by revision; the last are in force."""
+
+    history: list[Facts]
+    tenant: str = "default"
+    runs: list[tuple[Run, bool]] = field(default_factory=list)
+    documents: list[Document] = field(default_factory=list)
+    periods: dict[ChargeKey, list[BilledPeriod]] = field(default_factory=lambda: defaultdict(list))
+    positions: dict[LineKey, Position] = field(default_factory=dict)
+    settled_cuts: dict[str, int] = field(default_factory=dict)
+    series: dict[tuple[str, int], tuple[int, date]] = field(default_factory=dict)
+    lives: int | None = None
+    """After how many issued drafts the process is killed; None is never."""
+
+    def has_virtual_clock(self) -> bool:
+        return True
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        yield
+
+    def unfinished(self) -> Run | None:
+        return next((run for run, is_done in self.runs if not is_done), None)
+
+    def begin(self, scope: Scope, cut: Cut) -> Run:
+        run = Run(len(self.runs) + 1, scope, cut.number)
+        self.runs.append((run, False))
+        return run
+
+    def finish(self, run: Run) -> None:
+        self.runs = [(known, is_done or known == run) for known, is_done in self.runs]
+
+    def facts(self, revision: int) -> Facts:
+        return [facts for facts in self.history if facts.revision <= revision][-1]
+
+    def moved(self, after: int, until: int) -> list[Assignment]:
+        before = {o for own in self.facts(after).assignments.values() for o in own}
+        now = {o for own in self.facts(until).assignments.values() for o in own}
+        return sorted(before ^ now, key=repr)
+
+    def billed(self) -> Mapping[ChargeKey, Sequence[BilledPeriod]]:
+        return self.periods
+
+    def settled(self) -> Mapping[str, int]:
+        return self.settled_cuts
+
+    def state_after(self, key: ChargeKey, before: datetime) -> State:  # noqa: ARG002
+        return {}
+
+    def issue(self, run: Run, cut: Cut, draft: Draft) -> list[Document]:
+        assert run == self.unfinished()
+        if self.lives is not None:
+            if self.lives == 0:
+                raise KilledError
+            self.lives -= 1
+        issued = []
+        for kind, lines in lines_of(draft, self.positions, cut).items():
+            name = (kind, draft.bill_on.year)
+            document = number_document(draft, kind, lines, self.series.get(name), cut)
+            self.series[name] = (document.sequence, document.issued_on)
+            issued.append(document)
+            for line in document.lines:
+                at = self.positions.get(line.target.key, Position())
+                self.positions[line.target.key] = Position(
+                    at.quantity + line.quantity, at.amount_minor + line.amount_minor
+                )
+        for rated in draft.due:
+            billed = rated.inputs.billed
+            parts = tuple(
+                (p.starts_on, p.ends_on, p.starts_at, p.ends_at, p.version) for p in billed.pieces
+            )
+            period = billed.period
+            known = self.periods[billed.charge_key]
+            assert all(one.starts_at != period.starts_at for one in known), "billed twice"
+            known.append(
+                BilledPeriod(
+                    billed.charge_key,
+                    period.starts_at,
+                    period.ends_at,
+                    period.starts_on,
+                    period.ends_on,
+                    parts,
+                )
+            )
+        self.settled_cuts.update(dict.fromkeys(draft.settles, cut.number))
+        self.documents += issued
+        return issued
+
+    def billed_amounts(self) -> dict[LineKey, int]:
+        """Return what all lines of each key add up to, those of zero left out."""
+        totals: dict[LineKey, int] = defaultdict(int)
+        for document in self.documents:
+            for line in document.lines:
+                totals[line.target.key] += line.amount_minor
+        return {key: total for key, total in totals.items() if total}
+
+    def billed_quantities(self) -> dict[LineKey, Decimal]:
+        """Return what the quantities of all lines of each key add up to."""
+        totals: dict[LineKey, Decimal] = defaultdict(Decimal)
+        for document in self.documents:
+            for line in document.lines:
+                totals[line.target.key] += line.quantity
+        return dict(totals)

@@ -1,0 +1,254 @@
+from datetime import UTC, date, datetime
+
+import pytest
+
+from billing.catalog import Known
+from billing.facts import Assignment
+from billing.yaml_text import read_yaml
+from pipelines.meter import MeterDefinition
+from tests.unit.billing.world import METERS, declare, facts_of, faults_of
+
+NO_AMOUNT = 'not an amount like "12.50" (18 digits, 12 decimals)'
+BOOK = """
+price_books:
+- key: book
+  versions:
+  - version: 1
+    effective_from: 2013-01-01
+    currency: USD
+    charges:
+    - {key: base, model: flat, amount: "2500.00", every: 1 month, timing: advance,
+       revenue: ratable, product: access, tax_code: services}
+    - {key: dep, model: graduated, meter: departures, group_by: [origin],
+       tiers: [{up_to: "1000", unit_price: "12.00"}, {up_to: null, unit_price: "9.50",
+       flat_fee: "0"}]}
+    - {key: seats, model: per_unit, meter: seats, unit_price: "0.02"}
+"""
+CUSTOMERS = """
+customers:
+- {key: UA, name: United Air Lines, legal_entity: main, currency: USD,
+   time_zone: America/New_York, payment_terms_days: 30,
+   subjects: ["UA:N1", {key: "UA:N2", from: 2013-03-10}]}
+- {key: DL, name: Delta, currency: USD}
+subscriptions:
+- {key: UA-2013, customer: UA, start: 2013-01-01, anchor: calendar,
+   items: [{key: main, price_book: book, version: follow, quantities: {}, overrides: []}]}
+"""
+
+
+def test_the_documented_shapes_are_read() -> None:
+    assert faults_of(METERS, BOOK, CUSTOMERS) == []
+    facts = facts_of(METERS, BOOK, CUSTOMERS)
+    assert facts.assignments["UA"] == [
+        Assignment("UA:N1", "UA"),
+        Assignment("UA:N2", "UA", None, datetime(2013, 3, 10, 5, tzinfo=UTC)),
+    ]
+    assert facts.subscriptions["UA-2013"].start == date(2013, 1, 1)
+
+
+def test_plain_text_stays_text() -> None:
+    tree = read_yaml("a: no\nb: 012\nc: 2013-01-01\nd: 0x1F\ne: on\nf: ~\ng: 1_000\nh: 12:30:45",
+                     "f")  # fmt: skip
+    assert tree.faults == []
+    assert tree.value == {
+        "a": "no",
+        "b": "012",
+        "c": "2013-01-01",
+        "d": "0x1F",
+        "e": "on",
+        "f": None,
+        "g": "1_000",
+        "h": "12:30:45",
+    }
+
+
+@pytest.mark.parametrize("number", ["12.50", "1e5", ".5", "-0.1", ".inf", ".nan", "1.0e+3"])
+def test_floats_are_refused_with_their_place(number: str) -> None:
+    [fault] = read_yaml(f"a: 1\nb:\n- {number}\n", "prices.yaml").faults
+    assert str(fault) == f'prices.yaml:3: {number} would be a float: write it as text, "{number}"'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "f:1: not YAML"),
+        ("a: 1\na: 2", "f:2: a is given twice"),
+        ("? [x]\n: 1", "f:1: a key must be plain text"),
+        ("a: !!python/object:os.system x", "is not supported"),
+        ("a: \x00", "not YAML"),
+        ("[" * 70 + "]" * 70, "too deep"),
+        ("a: &x [*x]", "too deep"),
+        ("--- 1\n--- 2", "not YAML"),
+    ],
+)
+def test_what_is_not_a_plain_document_is_a_fault(text: str, message: str) -> None:
+    faults = [str(fault) for fault in read_yaml(text, "f").faults]
+    assert len(faults) == 1, faults
+    assert message in faults[0]
+
+
+def test_all_faults_of_all_files_are_named_at_once() -> None:
+    book = """price_books:
+- key: book
+  colour: red
+  versions:
+  - {version: 1, currency: EURO, charges: [
+    {key: a, model: volume, meter: gb, tiers: []},
+    {key: b, model: flat, amount: abc},
+    {key: c, model: per_unit, meter: seats, unit_price: "1", minimum: "5"},
+    {key: d, model: flat, amount: "1", on_change: restart}]}
+things: []
+"""
+    customers = """customers:
+- {key: UA, name: United, currency: USD, time_zone: Mars/Olympus}
+subscriptions:
+- {key: S, customer: UA, start: 2013-1-1, items: [{key: i, price_book: book}]}
+- {key: T, customer: UA, start: 2013-01-01, anchor: start, items: [{key: i, price_book: book}]}
+"""
+    assert faults_of(book, customers) == [
+        "1.yaml:3: unknown key colour",
+        "1.yaml:5: versions.0.currency: not a currency of ISO 4217: EURO",
+        "1.yaml:6: charge a: model volume is not supported yet",
+        f"1.yaml:7: versions.0.charges.1.amount: {NO_AMOUNT}: abc",
+        "1.yaml:8: charge c: minimum not supported yet",
+        "1.yaml:9: charge d: on_change restart is not supported yet",
+        (
+            "1.yaml:10: unknown key things; expected one of meters, price_books, customers,"
+            " subscriptions"
+        ),
+        "2.yaml:2: time_zone: not a time zone like America/New_York: Mars/Olympus",
+        "2.yaml:4: start: not a date like 2013-01-31: 2013-1-1",
+        "2.yaml:5: subscription T: anchor start is not supported yet, only calendar",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("charge", "message"),
+    [
+        ("{key: a, model: flat}", "charge a: model flat needs amount"),
+        ("{key: a, model: flat, amount: '1', meter: seats}", "model flat takes no meter"),
+        ("{key: a, model: per_unit, unit_price: '1'}", "model per_unit needs meter"),
+        (
+            "{key: a, model: per_unit, meter: seats, unit_price: '1', timing: advance}",
+            "usage cannot be billed in advance",
+        ),
+        ("{key: a, model: flat, amount: '1', every: 2 weeks}", "every 2 weeks is not like 1 month"),
+        (
+            "{key: a, model: graduated, meter: seats, tiers: [{up_to: '1', unit_price: '1'}]}",
+            "the last tier, and only it, has up_to: null",
+        ),
+        (
+            (
+                "{key: a, model: graduated, meter: seats, tiers: [{up_to: '2', unit_price: '1'},"
+                " {up_to: '2', unit_price: '1'}, {up_to: null}]}"
+            ),
+            "up_to must rise",
+        ),
+        ("{key: a, model: per_unit, meter: nope, unit_price: '1'}", "there is no meter nope"),
+        (
+            "{key: a, model: per_unit, meter: seats, unit_price: '1', group_by: [origin]}",
+            "meter seats has no dimension origin",
+        ),
+        (
+            "{key: a, model: per_unit, meter: aircraft, unit_price: '1', on_change: continue}",
+            "on_change continue needs a meter whose parts add up",
+        ),
+        ("{key: a, model: flat, amount: {XXX: '1'}}", "not a currency: XXX"),
+    ],
+)
+def test_a_charge_that_cannot_be_rated_is_refused_by_name(charge: str, message: str) -> None:
+    book = (
+        f"price_books: [{{key: b, versions: [{{version: 1, currency: USD, charges: [{charge}]}}]}}]"
+    )
+    [fault] = faults_of(METERS, book)
+    assert message in fault
+
+
+def test_a_published_version_does_not_change() -> None:
+    known = Known(facts_of(METERS, BOOK), _meters())
+    assert faults_of(BOOK, known=known) == []
+    [fault] = faults_of(BOOK.replace("9.50", "9.40"), known=known)
+    assert (
+        "version 1 is published and does not change; declare the new prices as version 2" in fault
+    )
+
+
+def test_a_charge_keeps_what_makes_it_the_same_charge() -> None:
+    known = Known(facts_of(METERS, BOOK), _meters())
+    later = BOOK.replace("version: 1", "version: 2").replace("2013-01-01", "2013-07-01")
+    assert faults_of(later, known=known) == []
+    [fault] = faults_of(later.replace("group_by: [origin], ", "").replace(
+        "group_by: [origin],", ""), known=known)  # fmt: skip
+    assert "charge dep of version 2 changes its cadence, timing, meter, dimensions" in fault
+    [fault] = faults_of(later.replace("2013-07-01", "2013-01-01"), known=known)
+    assert "version 2 must take effect after version 1" in fault
+
+
+def test_a_subject_has_one_owner_at_a_time() -> None:
+    rival = CUSTOMERS.replace("{key: DL, name: Delta", '{key: DL, subjects: ["UA:N2"], name: Delta')
+    [fault] = faults_of(METERS, BOOK, rival)
+    assert "3.yaml:" in fault
+    assert "subject UA:N2 of customer" in fault
+    ends = rival.replace('["UA:N2"]', '[{key: "UA:N2", to: 2013-03-10}]')
+    assert faults_of(METERS, BOOK, ends.replace("name: Delta", "name: Delta, "
+                                                "time_zone: America/New_York")) == []  # fmt: skip
+
+
+def test_a_subject_passes_from_one_customer_to_another_in_one_go() -> None:
+    known = Known(facts_of(METERS, BOOK, CUSTOMERS), _meters())
+    moved = """
+customers:
+- {key: DL, name: Delta, currency: USD, subjects: [{key: "UA:N1", from: 2013-05-01T00:00:00Z}]}
+- {key: UA, name: United Air Lines, legal_entity: main, currency: USD,
+   time_zone: America/New_York, subjects: [{key: "UA:N1", to: 2013-05-01T00:00:00Z}]}
+"""
+    assert faults_of(moved, known=known) == []
+    [fault] = faults_of(moved.replace("to: 2013-05-01T", "to: 2013-05-02T"), known=known)
+    assert "say until when with to:" in fault
+
+
+def test_a_list_of_subjects_is_the_whole_of_it_and_no_list_changes_nothing() -> None:
+    before = facts_of(METERS, BOOK, CUSTOMERS)
+    head = "customers: [{key: UA, name: U, currency: USD, time_zone: America/New_York"
+    assert facts_of(head + "}]", before=before).assignments == before.assignments
+    less = facts_of(head + ', subjects: ["UA:N1"]}]', before=before).assignments
+    assert less["UA"] == [Assignment("UA:N1", "UA")]
+    assert facts_of(head + ", subjects: []}]", before=before).assignments["UA"] == []
+
+
+def test_two_subscriptions_do_not_bill_the_same_usage() -> None:
+    second = "\n- {key: UA-2, customer: UA, start: 2013-06-01, items: [{key: m, price_book: book}]}"
+    faults = faults_of(METERS, BOOK, CUSTOMERS + second)
+    assert len(faults) == 2
+    assert (
+        "subscriptions UA-2013 and UA-2 of customer UA would both bill meter departures"
+        in (faults[0])
+    )
+    before = CUSTOMERS.replace("start: 2013-01-01,", "start: 2013-01-01, end: 2013-06-01,")
+    assert faults_of(METERS, BOOK, before + second) == []
+    named = CUSTOMERS.replace('"UA:N1"', '{key: "UA:N1", subscription: UA-2}').replace(
+        "from: 2013-03-10", "from: 2013-03-10, subscription: UA-2013"
+    )
+    assert faults_of(METERS, BOOK, named + second) == []
+    shared = BOOK.replace("meter: seats,", "meter: seats, shared: true,").replace(
+        "meter: departures,", "meter: departures, shared: true,"
+    )
+    assert faults_of(METERS, shared, CUSTOMERS + second) == []
+
+
+def test_a_subscription_needs_its_customer_its_book_and_prices_in_its_currency() -> None:
+    wrong = CUSTOMERS.replace("customer: UA", "customer: AU").replace(
+        "price_book: book, version: follow", "price_book: book, version: 3"
+    )
+    assert [fault.partition(": ")[2] for fault in faults_of(METERS, BOOK, wrong)] == [
+        "subscription UA-2013: price book book has no version 3",
+        "subscription UA-2013: there is no customer AU",
+    ]
+    euros = CUSTOMERS.replace("legal_entity: main, currency: USD", "currency: EUR")
+    faults = faults_of(METERS, BOOK, euros)
+    assert len(faults) == 3
+    assert all("has no price in EUR" in fault for fault in faults)
+
+
+def _meters() -> dict[str, MeterDefinition]:
+    return {key: meter.definition for key, meter in declare(METERS).meters.items()}

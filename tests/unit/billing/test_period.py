@@ -1,0 +1,50 @@
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice, pairwise
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from billing.period import midnight, month_of, periods
+
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+def test_months_lie_in_the_customers_zone_over_a_change_of_clocks() -> None:
+    march = list(islice(periods(date(2013, 1, 1), None, 1, NEW_YORK), 3))[2]
+    assert march.starts_at == datetime(2013, 3, 1, 5, tzinfo=UTC)
+    assert march.ends_at == datetime(2013, 4, 1, 4, tzinfo=UTC)
+    assert march.ends_at - march.starts_at == timedelta(days=31) - timedelta(hours=1)
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kathmandu", "America/Sao_Paulo"])
+@pytest.mark.parametrize("months", [1, 3, 12])
+def test_periods_are_contiguous(zone: str, months: int) -> None:
+    found = list(islice(periods(date(2012, 2, 29), None, months, ZoneInfo(zone)), 60))
+    assert all(one.ends_at == other.starts_at for one, other in pairwise(found))
+    assert all(one.whole_until == other.whole_from for one, other in pairwise(found))
+
+
+def test_quarters_and_years_lie_on_the_calendar() -> None:
+    first, second = islice(periods(date(2013, 2, 10), None, 3, NEW_YORK), 2)
+    assert (first.starts_on, first.ends_on) == (date(2013, 2, 10), date(2013, 4, 1))
+    assert (first.whole_from, first.whole_until) == (date(2013, 1, 1), date(2013, 4, 1))
+    assert (second.starts_on, second.ends_on) == (date(2013, 4, 1), date(2013, 7, 1))
+    year = next(periods(date(2013, 2, 10), None, 12, NEW_YORK))
+    assert (year.whole_from, year.ends_on) == (date(2013, 1, 1), date(2014, 1, 1))
+
+
+def test_the_last_period_ends_with_the_subscription() -> None:
+    found = list(periods(date(2013, 1, 1), date(2013, 2, 15), 1, NEW_YORK))
+    assert [one.ends_on for one in found] == [date(2013, 2, 1), date(2013, 2, 15)]
+
+
+def test_a_midnight_that_the_clock_skips_is_the_moment_it_skips() -> None:
+    assert midnight(date(2018, 11, 4), ZoneInfo("America/Sao_Paulo")) == datetime(
+        2018, 11, 4, 3, tzinfo=UTC
+    )
+
+
+@pytest.mark.parametrize("text", ["2013-1", "2013-13", "2013-01-01", "13-01", ""])
+def test_a_month_is_written_in_one_way(text: str) -> None:
+    with pytest.raises(ValueError, match=r"match|month|unconverted"):
+        month_of(text)
