@@ -57,9 +57,10 @@ class Batches:
             return []
         partitions = np.array(self._partitions_of_waiting(), dtype=np.int32)
         batch = _to_batch(self._waiting)
+        is_small = self.size <= self._record_bytes_max // 2
         self._waiting = []
         self.events = self.size = 0
-        return list(self._records(batch, partitions))
+        return list(self._records(batch, partitions, is_small=is_small))
 
     def _partitions_of_waiting(self) -> list[int]:
         found: list[int] = []
@@ -77,14 +78,17 @@ class Batches:
     def _count_miss(self) -> None:
         self._known_count += 1
 
-    def _records(self, batch: Any, partitions: Any) -> Iterator[tuple[int, bytes]]:
+    def _records(
+        self, batch: Any, partitions: Any, *, is_small: bool
+    ) -> Iterator[tuple[int, bytes]]:
         counts = np.bincount(partitions, minlength=self._partitions)
         if np.count_nonzero(counts) > 1:
             batch = batch.take(pa.array(np.argsort(partitions, kind="stable")))
         start = 0
         for partition, count in enumerate(counts.tolist()):
             if count:
-                for piece in self._pieces(batch.slice(start, count)):
+                part = batch.slice(start, count)
+                for piece in [part] if is_small else self._pieces(part):
                     yield partition, encode_record(piece)
                 start += count
 

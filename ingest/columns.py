@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ingest import event as rules
 from ingest.event import Event, Reception, Refusal
@@ -167,11 +166,13 @@ def _is_plain_data(data: list[bytes], body: bytes, bytes_max: int, nesting_max: 
         for index, text in enumerate(data):
             if text == b"null":
                 data[index] = b""
-    if len(data) <= SMALL:
-        return all(text.count(b"{") + text.count(b"[") <= nesting_max for text in data)
-    column = pa.array(data, pa.binary())
-    opened = pc.add(pc.count_substring(column, "{"), pc.count_substring(column, "["))
-    return bool(pc.max(opened).as_py() <= nesting_max)
+    # As many brackets as levels are allowed cannot nest more deeply.
+    if max([text.count(b"{") for text in data], default=0) > nesting_max:
+        return False
+    if b"[" not in body[1:]:
+        return True
+    opened = [text.count(b"{") + text.count(b"[") for text in data]
+    return max(opened, default=0) <= nesting_max
 
 
 def _times_us(times: list[str]) -> list[int]:

@@ -33,19 +33,15 @@ class Head(msgspec.Struct, gc=False):
     """Names of headers that came more than once."""
     path: bytes = b""
     query: bytes = b""
+    content_length: int = 0
+    """Bytes of body that the head announces; 0 where it says nothing or is chunked."""
+    has_body: bool = False
 
-    @property
-    def content_length(self) -> int:
-        """Bytes of body that the head announces; 0 where it says nothing or is chunked."""
-        return int(self.headers.get(b"content-length", b"0"))
-
-    @property
-    def has_body(self) -> bool:
-        """Tell whether a body follows."""
-        return b"transfer-encoding" in self.headers or self.content_length > 0
-
-    def split_target(self) -> None:
-        """Set path and query from the target, which may be absolute."""
+    def __post_init__(self) -> None:
+        length = self.headers.get(b"content-length")
+        if length is not None:
+            self.content_length = int(length)
+        self.has_body = self.content_length > 0 or b"transfer-encoding" in self.headers
         target = self.target
         if target.startswith(b"http://"):
             slash = target.find(b"/", 7)
@@ -86,8 +82,9 @@ def _check_framing(head: Head, limits: RequestLimits) -> Answer | None:
 
 def check_route(head: Head) -> Answer | None:
     """Return the answer where path and method decide it alone, or None."""
-    head.split_target()
     if head.path in EVENT_PATHS:
+        if head.method == b"POST":
+            return None
         allowed = b"POST, OPTIONS"
     elif head.path in STATUS_PATHS or (head.target == b"*" and head.method == b"OPTIONS"):
         allowed = b"GET, HEAD, OPTIONS"

@@ -78,6 +78,7 @@ class HttpProtocol(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._chunks: list[bytes] = []
         self._body_bytes = 0
+        self._is_deadline_stale = False
         self.deadline = inf
 
     # The transport's side
@@ -156,6 +157,9 @@ class HttpProtocol(asyncio.Protocol):
             self._refuse_and_close(_BAD_REQUEST)
         finally:
             self._is_feeding = False
+        # Set once per phase, so that a dripping request does not push it ahead.
+        if self._is_deadline_stale:
+            self._set_deadline()
         self.send_answers()
 
     def _announced(self) -> int:
@@ -171,7 +175,7 @@ class HttpProtocol(asyncio.Protocol):
         self._target = b""
         self._headers = {}
         self._repeated = []
-        self._set_deadline()
+        self._is_deadline_stale = True
 
     def on_url(self, url: bytes) -> None:
         """Gather the target."""
@@ -208,7 +212,7 @@ class HttpProtocol(asyncio.Protocol):
         exchange.answer = server.intake.judge_head(head)
         if not head.has_body:
             return
-        self._set_deadline()
+        self._is_deadline_stale = True
         expects = b"expect" in self._headers
         if exchange.answer is None:
             if expects and len(self._exchanges) == 1:
@@ -254,7 +258,7 @@ class HttpProtocol(asyncio.Protocol):
             except Exception:
                 log.exception("ingest failed on a request")
                 exchange.answer = answers.refuse(500, "internal", "an error of ours; see the log")
-        self._set_deadline()
+        self._is_deadline_stale = True
 
     def _answer(self, head: Head, body: bytes, exchange: Exchange) -> Answer | None:
         if head.path in STATUS_PATHS:
@@ -292,7 +296,8 @@ class HttpProtocol(asyncio.Protocol):
         if is_last:
             self._end()
             return
-        self._set_deadline()
+        if not self._reading:
+            self._set_deadline()
         self._go_on()
 
     def _go_on(self) -> None:
@@ -347,6 +352,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _set_deadline(self) -> None:
         limits, now = self._server.limits, self._server.now
+        self._is_deadline_stale = False
         if self._is_write_paused or self._is_deaf:
             return
         if self._reading == "head":

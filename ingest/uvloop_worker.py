@@ -1,6 +1,7 @@
 """One ingest process: connects the parts, serves until SIGTERM, drains, and says if it cut."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -112,6 +113,10 @@ async def _serve(settings: WorkerSettings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     rehearse(datetime.now(UTC))
+    # What is loaded by now stays; requests leave few cycles, so they need few collections.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
     partitions = await _verified_partitions(settings.kafka_bootstrap)
     keys = KeyRing()
     refresher = KeyRefresher(keys, settings.postgres_dsn, loop)

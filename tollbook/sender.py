@@ -6,7 +6,7 @@ events are taken beside refused ones, and each refused one comes back with its r
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,6 +78,7 @@ class Sender:
     client: httpx.AsyncClient
     patience_seconds: float
     on_retry: Callable[[str], None] | None = None
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _random: random.Random = field(default_factory=random.Random)
 
     async def send(self, batch: Batch, *, lose_first_answer: bool = False) -> Receipt:
@@ -106,7 +107,7 @@ class Sender:
             retries += 1
             if self.on_retry is not None:
                 self.on_retry(reason)
-            await asyncio.sleep(pause)
+            await self.sleep(pause)
 
     async def _post(self, body: bytes) -> tuple[httpx.Response | None, str, float]:
         """Return the answer, or None with the reason to try again and how long to wait first."""

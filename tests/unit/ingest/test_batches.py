@@ -7,7 +7,7 @@ from ingest.columns import Columns
 from ingest.topic import decode_record, partition_of
 
 
-def columns(tenant: str, subjects: list[str], data: bytes = b"{}") -> Columns:
+def columns(tenant: str, subjects: list[str], data: bytes = b"{}", size: int = 100) -> Columns:
     count = len(subjects)
     return Columns(
         tenant=tenant,
@@ -19,7 +19,7 @@ def columns(tenant: str, subjects: list[str], data: bytes = b"{}") -> Columns:
         stamped=[False] * count,
         data=[data] * count,
         extensions=[b""] * count,
-        size=100,
+        size=size,
     )
 
 
@@ -50,7 +50,7 @@ def test_each_event_is_in_the_record_of_its_partition_in_its_order() -> None:
 
 def test_a_record_is_cut_where_it_would_be_too_large() -> None:
     batches = Batches(partitions=1, record_bytes_max=10_000)
-    batches.add(columns("acme", ["one"] * 40, data=b'"%b"' % (b"x" * 1000)))
+    batches.add(columns("acme", ["one"] * 40, data=b'"%b"' % (b"x" * 1000), size=40_000))
     records = batches.take_records()
     assert len(records) > 1
     assert all(len(value) < 12_000 for _, value in records)
