@@ -82,7 +82,11 @@ def lines_of(
 
 
 def number_document(
-    draft: Draft, document_type: str, lines: Sequence[Line], last: tuple[int, date] | None, cut: Cut
+    draft: Draft,
+    document_type: str,
+    lines: Sequence[Line],
+    last: tuple[int, date] | None,
+    tenant: str,
 ) -> Document:
     """Return a document with the next number of its series, `last` being the one before.
 
@@ -91,14 +95,14 @@ def number_document(
     customer = draft.customer
     sequence, issued_on = (last[0] + 1, max(last[1], draft.bill_on)) if last else (1, draft.bill_on)
     letters = _LETTERS[document_type]
-    name = f"{cut.tenant}|{customer.key}|{draft.bill_on}|{cut.number}|{document_type}"
+    number = f"{customer.legal_entity.upper()}-{letters}-{draft.bill_on.year}-{sequence:06}"
     return Document(
-        invoice_id=uuid.uuid5(_NAMESPACE, name),
+        invoice_id=uuid.uuid5(_NAMESPACE, f"{tenant}|{number}"),
         document_type=document_type,
         legal_entity=customer.legal_entity,
         customer=customer.key,
         currency=customer.currency,
-        number=f"{customer.legal_entity.upper()}-{letters}-{draft.bill_on.year}-{sequence:06}",
+        number=number,
         sequence=sequence,
         bill_on=draft.bill_on,
         issued_on=issued_on,

@@ -28,7 +28,7 @@ def issue(connection: Connection, run_id: int, cut: Cut, draft: Draft) -> list[D
     documents = []
     for document_type, lines in lines_of(draft, positions, cut).items():
         last = _last_of_series(connection, cut.tenant, draft, document_type)
-        document = number_document(draft, document_type, lines, last, cut)
+        document = number_document(draft, document_type, lines, last, cut.tenant)
         _insert_document(connection, run_id, cut, document)
         _insert_inputs(connection, cut.tenant, document, draft, positions)
         _move_positions(connection, cut.tenant, document.lines)

@@ -79,7 +79,7 @@ class FakeStore:
         issued = []
         for kind, lines in lines_of(draft, self.positions, cut).items():
             name = (kind, draft.bill_on.year)
-            document = number_document(draft, kind, lines, self.series.get(name), cut)
+            document = number_document(draft, kind, lines, self.series.get(name), self.tenant)
             self.series[name] = (document.sequence, document.issued_on)
             issued.append(document)
             for line in document.lines:
