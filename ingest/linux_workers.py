@@ -23,7 +23,11 @@ _STABLE_SECONDS = 30.0
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when `parent`, which started it, ends."""
+    """Have the kernel kill this process when `parent`, which started it, ends.
+
+    Ctrl-C reaches the whole group: until a worker serves, it ends it without a trace.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
@@ -80,7 +84,7 @@ class Workers:
                     continue
                 del self._processes[number]
                 if self._is_stopping:
-                    worst = max(worst, abs(status))
+                    worst = max(worst, _status_of_stopped(status))
                 elif not self._restart(number, status):
                     worst = max(worst, abs(status) or 1)
                     self._stop()
@@ -112,3 +116,8 @@ class Workers:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stop()
+
+
+def _status_of_stopped(status: int) -> int:
+    """Return a worker's exit status; one that a signal ended had not begun to serve."""
+    return 0 if status in {-signal.SIGTERM, -signal.SIGINT} else abs(status)

@@ -109,9 +109,6 @@ def run_worker(settings: WorkerSettings) -> int:
 
 async def _serve(settings: WorkerSettings) -> int:
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     rehearse(datetime.now(UTC))
     # What is loaded by now stays; requests leave few cycles, so they need few collections.
     gc.collect()
@@ -147,6 +144,10 @@ async def _serve(settings: WorkerSettings) -> int:
         asyncio.create_task(_sweep(server)),
         asyncio.create_task(_summarize(counters)),
     ]
+    # Until here there is nothing to drain, and a signal simply ends the process.
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
     listener = await loop.create_server(
         lambda: HttpProtocol(server), sock=_listening_socket(settings), backlog=1024
     )
