@@ -1,46 +1,80 @@
 """Reads JSON paths out of a column of JSON texts, all events at once.
 
-Each path gives a list with the JSON text of its value per event, or None where the event lacks
-it. One decode serves all paths; only a column with a text that does not fit (not an object, or a
-plain value where a path goes on) is walked event by event.
+One decode serves all paths. Where every event has what is expected at a path (a whole number, a
+text), the values come as such; else as the JSON text of each value, to be looked at one by one.
+Only a column with a text that does not fit at all (not an object, or a plain value where a path
+goes on) is walked event by event.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from operator import attrgetter
+from typing import Any, Literal
 
 import msgspec
 
-RawColumn = list[bytes | None]
+Kind = Literal["number", "text", "raw"]
+"""What is expected at a path: whole numbers, texts, or anything (the JSON text is asked for)."""
+
 _NULL = b"null"
 _FIELD_PREFIX = "f_"
 """Keeps members called like Python's own attributes out of their way."""
+_TYPES: Mapping[Kind, Any] = {"number": int | None, "text": str | None, "raw": msgspec.Raw}
+_DEFAULTS: Mapping[Kind, Any] = {"number": None, "text": None, "raw": msgspec.Raw(_NULL)}
 
 
-def extract(texts: Sequence[bytes], paths: Sequence[str]) -> dict[str, RawColumn]:
-    """Return per path (`$.a.b`) the JSON text of its value in each of `texts`, or None."""
-    columns: dict[str, RawColumn] = {}
-    for layer in _layers(tuple(sorted(set(paths)))):
-        columns.update(_extract_layer(texts, layer))
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The values at one path, None where an event has none: int, str, or bytes of JSON text."""
+
+    kind: Kind
+    values: list[Any]
+
+
+def extract(texts: Sequence[bytes], kinds: Mapping[str, Kind]) -> dict[str, Column]:
+    """Return per path (`$.a.b`) its value in each of `texts`, as expected or as JSON text."""
+    columns: dict[str, Column] = {}
+    for layer in _layers(tuple(sorted(kinds))):
+        columns.update(_extract_layer(texts, tuple((path, kinds[path]) for path in layer)))
     return columns
 
 
-def _extract_layer(texts: Sequence[bytes], layer: tuple[str, ...]) -> dict[str, RawColumn]:
+def _extract_layer(
+    texts: Sequence[bytes], layer: tuple[tuple[str, Kind], ...]
+) -> dict[str, Column]:
     joined = b"[" + b",".join([text or _NULL for text in texts]) + b"]"
-    try:
-        rows = _decoder(layer).decode(joined)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        rows = None
-    if rows is None or len(rows) != len(texts):
-        return {path: [_walk(text, path.split(".")[1:]) for text in texts] for path in layer}
-    return {path: _column(rows, _field_names(path)) for path in layer}
+    anything = tuple((path, _raw(kind)) for path, kind in layer)
+    for kinds in (layer, anything):
+        try:
+            rows = _decoder(kinds).decode(joined)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            continue
+        if len(rows) == len(texts):
+            return {path: Column(kind, _values(rows, path, kind)) for path, kind in kinds}
+    return {
+        path: Column("raw", [_walk(text, path.split(".")[1:]) for text in texts])
+        for path, _ in layer
+    }
 
 
-def _column(rows: list[Any], names: list[str]) -> RawColumn:
+def _raw(_: Kind) -> Kind:
+    return "raw"
+
+
+def _values(rows: list[Any], path: str, kind: Kind) -> list[Any]:
+    names = [_FIELD_PREFIX + name for name in path.split(".")[1:]]
+    has_gaps = None in rows
     for name in names[:-1]:
         rows = [None if row is None else getattr(row, name) for row in rows]
-    last = names[-1]
-    values = [None if row is None else getattr(row, last) for row in rows]
+        has_gaps = has_gaps or None in rows
+    if has_gaps:
+        last = names[-1]
+        values = [None if row is None else getattr(row, last) for row in rows]
+    else:
+        values = list(map(attrgetter(names[-1]), rows))
+    if kind != "raw":
+        return values
     raws = [None if value is None else bytes(value) for value in values]
     return [None if raw == _NULL else raw for raw in raws]
 
@@ -72,24 +106,23 @@ def _layers(paths: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 @lru_cache(maxsize=256)
-def _decoder(layer: tuple[str, ...]) -> "msgspec.json.Decoder[list[Any]]":
+def _decoder(layer: tuple[tuple[str, Kind], ...]) -> "msgspec.json.Decoder[list[Any]]":
     tree: dict[str, Any] = {}
-    for path in layer:
+    for path, kind in layer:
+        *parents, last = path.split(".")[1:]
         node = tree
-        for name in path.split(".")[1:]:
+        for name in parents:
             node = node.setdefault(name, {})
+        node[last] = kind
     row: Any = _struct(tree) | None
     return msgspec.json.Decoder(list[row])
 
 
 def _struct(tree: dict[str, Any]) -> Any:
     fields: list[tuple[str, Any, Any]] = []
-    for name, children in tree.items():
-        kind = _struct(children) | None if children else msgspec.Raw
-        default = None if children else msgspec.Raw(_NULL)
-        fields.append((_FIELD_PREFIX + name, kind, default))
+    for name, below in tree.items():
+        if isinstance(below, dict):
+            fields.append((_FIELD_PREFIX + name, _struct(below) | None, None))
+        else:
+            fields.append((_FIELD_PREFIX + name, _TYPES[below], _DEFAULTS[below]))
     return msgspec.defstruct("Data", fields, gc=False, rename=lambda f: f[len(_FIELD_PREFIX) :])
-
-
-def _field_names(path: str) -> list[str]:
-    return [_FIELD_PREFIX + name for name in path.split(".")[1:]]

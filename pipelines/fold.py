@@ -1,15 +1,13 @@
 """What an event is worth: the one place where events become quantities.
 
-Workers, straddled segments and raw edges all call `fold`; there is no second implementation.
+Workers, straddled segments and raw edges all call `fold_all`; there is no second implementation.
 A fold is columnar: a table of events in, one row per (subject, dimensions, item, window) out.
-Whether a value can be used never depends on the other events of the table.
 """
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -17,15 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.extract import RawColumn, extract
-from pipelines.meter import VALUE_DIGITS_MAX, VALUE_SCALE, MeterDefinition
+from pipelines import values
+from pipelines.extract import Column, Kind, extract
+from pipelines.meter import MeterDefinition
+from pipelines.values import MISSING, TEXT_LENGTH_MAX, VALUE_TYPE, Codes
 
-VALUE_TYPE = pa.decimal128(38, VALUE_SCALE)
-TEXT_LENGTH_MAX = 256
-"""Longest value of a dimension, and longest item of unique_count, in characters."""
-
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,9})?")
-_VALUE_LIMIT = Decimal(10) ** VALUE_DIGITS_MAX
+_CODES_MAX = 1 << 62
+_TOO_LONG = f"longer than {TEXT_LENGTH_MAX} characters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +52,51 @@ Worth = tuple[int, Decimal, Decimal, Decimal]
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """What a table of events adds to one meter, per window; and what it could not use."""
+    """What a table of events adds to one meter: per row one window; and what it could not use.
+
+    `subjects`, `dimensions` and `items` are coded; `windows` are starts in microseconds since
+    1970; `sums`, `least` and `greatest` are `VALUE_TYPE`, or None where the meter has no values.
+    """
 
     meter: ActiveMeter
-    worth_by_key: dict[WindowKey, Worth]
     rejections: list[Rejection]
+    subjects: Codes
+    dimensions: Codes
+    items: Codes
+    windows: Any
+    counts: Any
+    sums: Any = None
+    least: Any = None
+    greatest: Any = None
+
+    def worth_by_key(self) -> dict[WindowKey, Worth]:
+        """Return the rows one by one."""
+        nothing = [Decimal(0)] * len(self.windows)
+        columns = [self.sums, self.least, self.greatest]
+        keys = zip(
+            [self.subjects.values[code] for code in self.subjects.codes],
+            [self.dimensions.values[code] for code in self.dimensions.codes],
+            [self.items.values[code] for code in self.items.codes],
+            self.windows.tolist(),
+            strict=True,
+        )
+        worths = zip(
+            self.counts.tolist(),
+            *(nothing if column is None else column.to_pylist() for column in columns),
+            strict=True,
+        )
+        return dict(zip(keys, worths, strict=True))
+
+
+EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
+"""Python's own context rounds to 28 digits; quantities have more."""
 
 
 def combine(left: Worth, right: Worth) -> Worth:
     """Return the worth of two sets of events of one window together."""
     return (
         left[0] + right[0],
-        left[1] + right[1],
+        EXACT.add(left[1], right[1]),
         min(left[2], right[2]),
         max(left[3], right[3]),
     )
@@ -83,227 +112,183 @@ def fold_all(events: Any, meters: Iterable[ActiveMeter]) -> list[Fold]:
         mask = pc.and_(
             pc.equal(events.column("tenant"), tenant), pc.equal(events.column("type"), event_type)
         )
-        stream = events.filter(mask)
+        stream = events if pc.all(mask).as_py() else events.filter(mask)
         if stream.num_rows:
-            folds.extend(_fold_stream(stream, of_stream))
+            folds.extend(_fold_stream(_Stream.read(stream, of_stream), of_stream))
     return folds
 
 
-def _fold_stream(stream: Any, meters: Sequence[ActiveMeter]) -> list[Fold]:
-    paths: set[str] = set()
-    for meter in meters:
-        paths.update(_paths(meter.definition))
-    texts = stream.column("data").to_pylist()
-    columns = extract(texts, sorted(paths)) if paths else {}
-    return [_fold_meter(stream, columns, meter) for meter in meters]
+@dataclass(slots=True)
+class _Stream:
+    """The events of one tenant and type, and what their meters read of them."""
+
+    table: Any
+    columns: dict[str, Column]
+    subjects: Codes
+    times_us: Any
+    dimensions: dict[tuple[tuple[str, str], ...], Codes] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, table: Any, meters: Sequence[ActiveMeter]) -> "_Stream":
+        kinds: dict[str, Kind] = {}
+        for meter in meters:
+            for path, kind in _paths(meter.definition):
+                kinds[path] = kind if kinds.get(path, kind) == kind else "raw"
+        texts = table.column("data").to_pylist() if kinds else []
+        encoded = table.column("subject").combine_chunks().dictionary_encode()
+        return cls(
+            table=table,
+            columns=extract(texts, kinds) if kinds else {},
+            subjects=Codes(
+                encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+            ),
+            times_us=table.column("time").cast(pa.int64()).to_numpy(),
+        )
+
+    def dimension_codes(self, dimensions: Mapping[str, str]) -> Codes:
+        """Return the dimensions as JSON objects; meters that share dimensions share the work."""
+        key = tuple(dimensions.items())
+        if key not in self.dimensions:
+            names = list(dimensions)
+            self.dimensions[key] = (
+                values.combined(
+                    [values.texts(self.columns[path]) for path in dimensions.values()],
+                    lambda parts: msgspec.json.encode(
+                        dict(zip(names, parts, strict=True))
+                    ).decode(),
+                )
+                if names
+                else Codes(np.zeros(self.table.num_rows, np.int64), ["{}"])
+            )
+        return self.dimensions[key]
 
 
-def _paths(definition: MeterDefinition) -> set[str]:
-    paths = set(definition.dimensions.values())
+def _paths(definition: MeterDefinition) -> list[tuple[str, Kind]]:
+    paths: list[tuple[str, Kind]] = [(path, "text") for path in definition.dimensions.values()]
     if definition.value is not None:
-        paths.add(definition.value)
+        is_text = definition.aggregation == "unique_count"
+        paths.append((definition.value, "text" if is_text else "number"))
     if definition.filter_parts is not None:
-        paths.add(definition.filter_parts[0])
+        path, literal = definition.filter_parts
+        paths.append((path, "text" if literal[0] == '"' else "raw"))
     return paths
 
 
-def _fold_meter(stream: Any, columns: dict[str, RawColumn], meter: ActiveMeter) -> Fold:
+def _fold_stream(stream: _Stream, meters: Sequence[ActiveMeter]) -> list[Fold]:
+    return [_fold_meter(stream, meter) for meter in meters]
+
+
+def _fold_meter(stream: _Stream, meter: ActiveMeter) -> Fold:
     definition = meter.definition
+    rows = stream.table.num_rows
+    counted = np.ones(rows, bool)
+    if definition.filter_parts is not None:
+        path, literal = definition.filter_parts
+        counted = values.matches(stream.columns[path], literal.encode())
     reasons: dict[int, str] = {}
-    counted = _matching(definition, columns, stream.num_rows)
-    dimensions = _dimension_texts(definition, columns, stream.num_rows, reasons)
-    items: list[str] | None = None
-    values = None
+    dimensions = stream.dimension_codes(definition.dimensions)
+    _reject_long(dimensions, definition, stream, reasons)
+    items, exact = Codes(np.zeros(rows, np.int64), [""]), None
     if definition.aggregation == "unique_count":
-        items = _items(columns[definition.value or ""], reasons)
+        items = values.texts(stream.columns[definition.value or ""])
+        _reject_items(items, reasons)
     elif definition.value is not None:
-        values = _values(columns[definition.value], counted, reasons)
-    rejected = [row for row in reasons if counted[row]]
-    counted[list(reasons)] = False
-    rejections = _rejections(stream, meter, {row: reasons[row] for row in sorted(rejected)})
-    keep = np.flatnonzero(counted)
-    if not len(keep):
-        return Fold(meter, {}, rejections)
-    return Fold(
-        meter, _grouped(stream, keep, definition.window_size, dimensions, items, values), rejections
-    )
+        exact, faults = values.numbers(stream.columns[definition.value])
+        reasons = faults | reasons
+    rejections = []
+    if reasons:
+        refused = sorted(row for row in reasons if counted[row])
+        rejections = _rejections(stream.table, meter, refused, reasons)
+        counted[list(reasons)] = False
+    return _grouped(stream, meter, rejections, np.flatnonzero(counted), dimensions, items, exact)
+
+
+def _reject_long(
+    dimensions: Codes, definition: MeterDefinition, stream: _Stream, reasons: dict[int, str]
+) -> None:
+    """Refuse the rows that have a dimension longer than a dimension may be."""
+    if max(map(len, dimensions.values)) <= TEXT_LENGTH_MAX:
+        return
+    for path in definition.dimensions.values():
+        column = values.texts(stream.columns[path])
+        long = np.array([len(text) > TEXT_LENGTH_MAX for text in column.values])[column.codes]
+        for row in np.flatnonzero(long).tolist():
+            reasons[row] = f"a dimension is {_TOO_LONG}"
+
+
+def _reject_items(items: Codes, reasons: dict[int, str]) -> None:
+    faults = [
+        (MISSING if not text else f"the value is {_TOO_LONG}")
+        if not text or len(text) > TEXT_LENGTH_MAX
+        else None
+        for text in items.values
+    ]
+    if any(faults):
+        bad = np.array([fault is not None for fault in faults])[items.codes]
+        for row in np.flatnonzero(bad).tolist():
+            reasons.setdefault(row, faults[items.codes[row]] or MISSING)
+
+
+def _rejections(
+    table: Any, meter: ActiveMeter, rows: Sequence[int], reasons: Mapping[int, str]
+) -> list[Rejection]:
+    taken = table.select(["offset", "index"]).take(pa.array(rows, pa.int64()))
+    return [
+        Rejection(meter, offset, index, reasons[row])
+        for row, offset, index in zip(
+            rows, taken.column("offset").to_pylist(), taken.column("index").to_pylist(), strict=True
+        )
+    ]
 
 
 def _grouped(
-    stream: Any,
+    stream: _Stream,
+    meter: ActiveMeter,
+    rejections: list[Rejection],
     keep: Any,
-    window: timedelta,
-    dimensions: list[str] | None,
-    items: list[str] | None,
-    values: Any,
-) -> dict[WindowKey, Worth]:
-    size = window // timedelta(microseconds=1)
-    times = stream.column("time").cast(pa.int64()).to_numpy()[keep]
-    rows = pa.array(keep)
-    keys = {
-        "subject": stream.column("subject").take(rows),
-        "window": pa.array(times // size * size),
-    }
-    if dimensions is not None:
-        keys["dimensions"] = pa.array(dimensions, pa.string()).take(rows)
-    if items is not None:
-        keys["item"] = pa.array(items, pa.string()).take(rows)
-    names = list(keys)
-    if values is None:
-        table = pa.table(keys).group_by(names, use_threads=False).aggregate([([], "count_all")])
-        totals: Any = ([Decimal(0)] * table.num_rows,) * 3
-    else:
-        table = pa.table({**keys, "v": values.take(rows)}).group_by(names, use_threads=False)
-        table = table.aggregate([([], "count_all"), ("v", "sum"), ("v", "min"), ("v", "max")])
-        totals = [table.column(name).to_pylist() for name in ("v_sum", "v_min", "v_max")]
-    blank = [""] * table.num_rows
-    return {
-        (subject, dims, item, start): (count, total, least, greatest)
-        for subject, dims, item, start, count, total, least, greatest in zip(
-            table.column("subject").to_pylist(),
-            table.column("dimensions").to_pylist()
-            if dimensions is not None
-            else ["{}"] * len(blank),
-            table.column("item").to_pylist() if items is not None else blank,
-            table.column("window").to_pylist(),
-            table.column("count_all").to_pylist(),
-            *totals,
-            strict=True,
-        )
-    }
-
-
-def _rejections(stream: Any, meter: ActiveMeter, reasons: dict[int, str]) -> list[Rejection]:
-    if not reasons:
-        return []
-    rows = pa.array(list(reasons))
-    offsets = stream.column("offset").take(rows).to_pylist()
-    indexes = stream.column("index").take(rows).to_pylist()
-    return [
-        Rejection(meter, offset, index, reason)
-        for offset, index, reason in zip(offsets, indexes, reasons.values(), strict=True)
+    dimensions: Codes,
+    items: Codes,
+    exact: Any,
+) -> Fold:
+    """Add up the kept rows per subject, dimensions, item and window."""
+    size = meter.definition.window_size // timedelta(microseconds=1)
+    windows = stream.times_us[keep] // size
+    key = stream.subjects.codes[keep]
+    for column in (dimensions, items):
+        if len(column.values) > 1:
+            key = _paired(key, column.codes[keep], len(column.values))
+    if len(keep):
+        first = windows.min()
+        key = _paired(key, windows - first, int(windows.max() - first) + 1)
+    table = pa.table({"key": key, "row": keep})
+    totals: list[Any] = [([], "count_all"), ("row", "min")]
+    if exact is not None:
+        kept = exact if len(keep) == len(exact) else exact.take(pa.array(keep))
+        table = table.append_column("v", kept)
+        totals += [("v", "sum"), ("v", "min"), ("v", "max")]
+    table = table.group_by("key", use_threads=False).aggregate(totals).combine_chunks()
+    rows = table.column("row_min").to_numpy()
+    amounts = [
+        table.column(name).combine_chunks().cast(VALUE_TYPE)
+        for name in (("v_sum", "v_min", "v_max") if exact is not None else ())
     ]
+    return Fold(
+        meter,
+        rejections,
+        Codes(stream.subjects.codes[rows], stream.subjects.values),
+        Codes(dimensions.codes[rows], dimensions.values),
+        Codes(items.codes[rows], items.values),
+        stream.times_us[rows] // size * size,
+        table.column("count_all").to_numpy(),
+        *amounts,
+    )
 
 
-def _matching(definition: MeterDefinition, columns: dict[str, RawColumn], rows: int) -> Any:
-    if definition.filter_parts is None:
-        return np.ones(rows, bool)
-    path, literal = definition.filter_parts
-    wanted = _scalar(literal.encode())
-    verdicts: dict[bytes | None, bool] = {None: False}
-    matches = np.empty(rows, bool)
-    for row, raw in enumerate(columns[path]):
-        verdict = verdicts.get(raw)
-        if verdict is None:
-            verdict = verdicts[raw] = raw is not None and _scalar(raw) == wanted
-        matches[row] = verdict
-    return matches
-
-
-def _scalar(raw: bytes) -> tuple[str, str | Decimal | bool | None]:
-    """Return a JSON text's kind and value, so that 1 equals 1.0 and not "1" or true."""
-    try:
-        if raw[:1] == b'"':
-            return "text", msgspec.json.decode(raw, type=str)
-        if raw in (b"true", b"false"):
-            return "truth", raw == b"true"
-        if raw[:1] in b"-0123456789":
-            return "number", Decimal(raw.decode())
-    except (msgspec.MsgspecError, InvalidOperation, UnicodeDecodeError):
-        pass
-    return "other", None
-
-
-def text_of(raw: bytes | None) -> str:
-    """Return a JSON value as the text of a dimension: missing is empty, a number as sent."""
-    if raw is None:
-        return ""
-    if raw[:1] == b'"':
-        try:
-            return msgspec.json.decode(raw, type=str)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            pass
-    return raw.decode(errors="replace")
-
-
-def _dimension_texts(
-    definition: MeterDefinition, columns: dict[str, RawColumn], rows: int, reasons: dict[int, str]
-) -> list[str] | None:
-    if not definition.dimensions:
-        return None
-    names = list(definition.dimensions)
-    known: dict[tuple[bytes | None, ...], str | None] = {}
-    texts = []
-    raws = zip(*(columns[definition.dimensions[name]] for name in names), strict=True)
-    for row, key in enumerate(raws):
-        text = known.get(key, "")
-        if text == "":
-            values = {name: text_of(raw) for name, raw in zip(names, key, strict=True)}
-            is_long = any(len(value) > TEXT_LENGTH_MAX for value in values.values())
-            text = None if is_long else msgspec.json.encode(values).decode()
-            known[key] = text
-        if text is None:
-            reasons[row] = f"a dimension is longer than {TEXT_LENGTH_MAX} characters"
-        texts.append(text or "")
-    assert len(texts) == rows  # noqa: S101 - columns of one table
-    return texts
-
-
-def _items(column: RawColumn, reasons: dict[int, str]) -> list[str]:
-    items = []
-    for row, raw in enumerate(column):
-        text = text_of(raw)
-        if raw is None or not text:
-            reasons.setdefault(row, "the value is missing")
-        elif len(text) > TEXT_LENGTH_MAX:
-            reasons.setdefault(row, f"the value is longer than {TEXT_LENGTH_MAX} characters")
-        items.append(text)
-    return items
-
-
-def _values(column: RawColumn, counted: Any, reasons: dict[int, str]) -> Any:
-    """Return the values as `VALUE_TYPE`; unusable ones are zero and have a reason."""
-    cleaned = [
-        b"0" if not wanted else raw for raw, wanted in zip(column, counted.tolist(), strict=True)
-    ]
-    try:
-        if None in cleaned:
-            raise pa.ArrowInvalid("missing")  # noqa: TRY301 - the slow way names the rows
-        texts = [raw.strip(b'"') for raw in cleaned if raw is not None]
-        values = pa.array(texts, pa.binary()).cast(pa.string()).cast(VALUE_TYPE)
-        top = max(abs(pc.max(values).as_py()), abs(pc.min(values).as_py())) if texts else 0
-        if top < _VALUE_LIMIT:
-            return values
-    except pa.ArrowInvalid:
-        pass
-    exact: list[Decimal] = []
-    for row, raw in enumerate(cleaned):
-        value = _value(raw)
-        if isinstance(value, str):
-            reasons.setdefault(row, value)
-            value = Decimal(0)
-        exact.append(value)
-    return pa.array(exact, VALUE_TYPE)
-
-
-def _value(raw: bytes | None) -> Decimal | str:
-    """Return the value of one JSON text, or why it cannot be used."""
-    if raw is None:
-        return "the value is missing"
-    try:
-        text = raw.strip(b'"').decode()
-        value = pa.scalar(text).cast(VALUE_TYPE).as_py()
-    except (pa.ArrowInvalid, UnicodeDecodeError):
-        return _why_not(raw)
-    if abs(value) >= _VALUE_LIMIT:
-        return f"the value has more than {VALUE_DIGITS_MAX} digits before the point"
-    return Decimal(value)
-
-
-def _why_not(raw: bytes) -> str:
-    text = raw.strip(b'"').decode(errors="replace")
-    if not _NUMBER.fullmatch(text):
-        return f"the value is not a number: {text[:40]}"
-    if abs(Decimal(text)) >= _VALUE_LIMIT:
-        return f"the value has more than {VALUE_DIGITS_MAX} digits before the point"
-    return f"the value has more than {VALUE_SCALE} decimals"
+def _paired(codes: Any, others: Any, others_size: int) -> Any:
+    """Return one code per distinct pair."""
+    if len(codes) and (int(codes.max()) + 1) * others_size >= _CODES_MAX:
+        codes = np.unique(codes, return_inverse=True)[1]
+        size = len(np.unique(others))
+        others = np.unique(others, return_inverse=True)[1]
+        others_size = size
+    return codes * others_size + others

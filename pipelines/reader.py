@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from ingest.topic import Tick
 from pipelines.cut import AsOf, CutChain, EffectiveMeter, Ticks, aligned
-from pipelines.fold import Worth, combine, fold_all
+from pipelines.fold import EXACT, Worth, combine, fold_all
 from pipelines.outage import TransientError
 from pipelines.position import Log, LogPartition
 from pipelines.usage import ChangedUsage, Cut, Quantity, Span
@@ -213,7 +213,7 @@ def _worths(events: Any, versions: Sequence[EffectiveMeter]) -> Iterator[tuple[A
             )
             part = events.filter(in_force)
         for fold in fold_all(part, [version.meter]):
-            yield from fold.worth_by_key.items()
+            yield from fold.worth_by_key().items()
 
 
 def _owned(
@@ -258,7 +258,7 @@ def _quantities(
             values[key] = max(values.get(key, greatest), greatest)
         else:
             added = {"count": Decimal(count), "sum": total, "unique_count": Decimal(1)}
-            values[key] = values.get(key, Decimal(0)) + added[aggregation]
+            values[key] = EXACT.add(values.get(key, Decimal(0)), added[aggregation])
     return [
         Quantity(owner, dict(zip(group_by, dims, strict=True)), value)
         for (owner, dims), value in sorted(values.items())

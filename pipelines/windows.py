@@ -1,20 +1,25 @@
 """What the current segment of a partition adds to each window: a worker's whole state.
 
-Merged in place by key, so that a batch costs what it touches, not what the segment holds.
+Columnar, and merged in place by key: a batch costs what it touches, not what the segment holds.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from pipelines.fold import VALUE_TYPE, ActiveMeter, Fold, WindowKey, Worth, combine
+from pipelines.decimals import added, column_of, is_less, limbs_of
+from pipelines.fold import ActiveMeter, Fold
 from pipelines.position import version_of
 from pipelines.segment import Segment
+from pipelines.values import VALUE_TYPE
 
 _TIME = pa.timestamp("ms", tz="UTC")
+_CODE_BITS = 21
+"""A segment is bounded by its bytes, so that it has fewer distinct values than this holds."""
 
 WINDOW_ROW_SCHEMA = pa.schema(
     [
@@ -45,59 +50,172 @@ class SegmentWindows:
     """The windows touched in one segment, per meter, and which of them are not yet written."""
 
     segment: Segment
-    _worth: dict[ActiveMeter, dict[WindowKey, Worth]] = field(default_factory=dict)
-    _touched: dict[ActiveMeter, set[WindowKey]] = field(default_factory=dict)
+    _meters: dict[ActiveMeter, "_MeterWindows"] = field(default_factory=dict)
 
     def add(self, folds: Iterable[Fold]) -> None:
         """Add what a batch of the segment's events is worth."""
         for fold in folds:
-            worth = self._worth.setdefault(fold.meter, {})
-            for key, added in fold.worth_by_key.items():
-                held = worth.get(key)
-                worth[key] = added if held is None else combine(held, added)
-            self._touched.setdefault(fold.meter, set()).update(fold.worth_by_key)
+            if len(fold.windows):
+                self._of(fold.meter).add(fold)
+
+    def _of(self, meter: ActiveMeter) -> "_MeterWindows":
+        if meter not in self._meters:
+            has_items = meter.definition.aggregation == "unique_count"
+            self._meters[meter] = _MeterWindows(has_items)
+        return self._meters[meter]
 
     @property
     def touched(self) -> int:
         """Windows touched since the last `take_rows`."""
-        return sum(len(keys) for keys in self._touched.values())
+        return sum(windows.touched_count for windows in self._meters.values())
 
     def take_rows(self, last_offset: int) -> Any:
         """Return the touched windows as rows, absolute within the segment up to `last_offset`."""
-        tables = [self._rows(meter, keys, last_offset) for meter, keys in self._touched.items()]
-        self._touched = {}
+        tables = [
+            self._rows(meter, windows, last_offset)
+            for meter, windows in self._meters.items()
+            if windows.touched_count
+        ]
         return pa.concat_tables(tables) if tables else WINDOW_ROW_SCHEMA.empty_table()
 
-    def _rows(self, meter: ActiveMeter, keys: set[WindowKey], last_offset: int) -> Any:
-        ordered = sorted(keys)
-        held = self._worth[meter]
-        worths = [held[key] for key in ordered]
-        rows = len(ordered)
+    def _rows(self, meter: ActiveMeter, windows: "_MeterWindows", last_offset: int) -> Any:
+        held = windows.take()
+        rows = len(held.starts_us)
+        starts_ms = held.starts_us // 1000
         size_ms = meter.definition.window_size // timedelta(milliseconds=1)
-        starts = pa.array([key[3] // 1000 for key in ordered], pa.int64())
-        ends = pa.array([key[3] // 1000 + size_ms for key in ordered], pa.int64())
         segment = self.segment
         columns = [
             _repeat(meter.tenant, rows),
             _repeat(meter.definition.key, rows),
             _repeat(meter.version, rows, pa.uint32()),
             _repeat(meter.definition.aggregation, rows),
-            pa.array([key[0] for key in ordered], pa.string()),
-            pa.array([key[1] for key in ordered], pa.string()),
-            pa.array([key[2] for key in ordered], pa.string()),
-            starts.cast(_TIME),
-            ends.cast(_TIME),
+            held.subjects,
+            held.dimensions,
+            held.items,
+            pa.array(starts_ms).cast(_TIME),
+            pa.array(starts_ms + size_ms).cast(_TIME),
             _repeat(segment.at.log, rows, pa.uint16()),
             _repeat(segment.at.partition, rows, pa.uint16()),
             _repeat(segment.start_offset, rows, pa.uint64()),
             _repeat(segment.started_at_ms, rows, pa.int64()).cast(_TIME),
             _repeat(version_of(0, last_offset), rows, pa.binary(16)),
-            pa.array([worth[0] for worth in worths], pa.uint64()),
-            pa.array([worth[1] for worth in worths], VALUE_TYPE),
-            pa.array([worth[2] for worth in worths], VALUE_TYPE),
-            pa.array([worth[3] for worth in worths], VALUE_TYPE),
+            pa.array(held.counts).cast(pa.uint64()),
+            column_of(held.sums),
+            column_of(held.least),
+            column_of(held.greatest),
         ]
         return pa.table(columns, schema=WINDOW_ROW_SCHEMA)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Some windows of one meter, as columns."""
+
+    subjects: Any
+    dimensions: Any
+    items: Any
+    starts_us: Any
+    counts: Any
+    sums: Any
+    least: Any
+    greatest: Any
+
+
+@dataclass(slots=True)
+class _MeterWindows:
+    """The windows of one meter in one segment: row numbers by key, and growing columns."""
+
+    has_items: bool
+    touched_count: int = 0
+    _subjects: dict[Hashable, int] = field(default_factory=dict)
+    _dimensions: dict[Hashable, int] = field(default_factory=dict)
+    _items: dict[Hashable, int] = field(default_factory=dict)
+    _groups: dict[Hashable, int] = field(default_factory=dict)
+    """(dimensions, item) as one code; only unique_count has items."""
+    _starts: dict[Hashable, int] = field(default_factory=dict)
+    _rows: dict[Hashable, int] = field(default_factory=dict)
+    _keys: Any = field(default_factory=lambda: np.zeros((0, 4), np.int64))
+    """Per row: subject, dimensions and item as codes, and the window's start."""
+    _counts: Any = field(default_factory=lambda: np.zeros(0, np.int64))
+    _amounts: Any = field(default_factory=lambda: np.zeros((3, 0, 2), np.uint64))
+    """Sum, least and greatest value per row, as limbs."""
+    _touched: Any = field(default_factory=lambda: np.zeros(0, bool))
+
+    def add(self, fold: Fold) -> None:
+        """Add a fold; a fold has each of its windows once."""
+        keys = np.stack(
+            [
+                _intern(self._subjects, fold.subjects.values)[fold.subjects.codes],
+                _intern(self._dimensions, fold.dimensions.values)[fold.dimensions.codes],
+                _intern(self._items, fold.items.values)[fold.items.codes],
+                fold.windows,
+            ],
+            axis=1,
+        )
+        before = len(self._rows)
+        rows = self._intern_keys(keys)
+        self._grow(len(self._rows))
+        is_new = rows >= before
+        self._keys[rows] = keys
+        self._counts[rows] += fold.counts
+        if fold.sums is not None:
+            self._merge(rows, is_new, fold)
+        self.touched_count += int(np.count_nonzero(~self._touched[rows]))
+        self._touched[rows] = True
+
+    def take(self) -> _Held:
+        """Return the windows touched since the last time."""
+        rows = np.flatnonzero(self._touched[: len(self._rows)])
+        self._touched[:] = False
+        self.touched_count = 0
+        keys = self._keys[rows]
+        return _Held(
+            _texts(self._subjects, keys[:, 0]),
+            _texts(self._dimensions, keys[:, 1]),
+            _texts(self._items, keys[:, 2]),
+            keys[:, 3],
+            self._counts[rows],
+            *self._amounts[:, rows],
+        )
+
+    def _intern_keys(self, keys: Any) -> Any:
+        groups = keys[:, 1]
+        if self.has_items:
+            pairs = (keys[:, 1] << _CODE_BITS) | keys[:, 2]
+            groups = _intern(self._groups, pairs.tolist())
+        starts = _intern(self._starts, keys[:, 3].tolist())
+        packed = (keys[:, 0] << (2 * _CODE_BITS)) | (groups << _CODE_BITS) | starts
+        return _intern(self._rows, packed.tolist())
+
+    def _grow(self, rows: int) -> None:
+        if rows <= len(self._counts):
+            return
+        more = max(1024, 2 * rows) - len(self._counts)
+        self._keys = np.concatenate([self._keys, np.zeros((more, 4), np.int64)])
+        self._counts = np.concatenate([self._counts, np.zeros(more, np.int64)])
+        blank = np.zeros((3, more, 2), np.uint64)
+        self._amounts = np.concatenate([self._amounts, blank], axis=1)
+        self._touched = np.concatenate([self._touched, np.zeros(more, bool)])
+
+    def _merge(self, rows: Any, is_new: Any, fold: Fold) -> None:
+        sums, least, greatest = self._amounts
+        sums[rows] = added(sums[rows], limbs_of(fold.sums))
+        low, high = limbs_of(fold.least), limbs_of(fold.greatest)
+        takes = is_new | is_less(low, least[rows])
+        least[rows[takes]] = low[takes]
+        takes = is_new | is_less(greatest[rows], high)
+        greatest[rows[takes]] = high[takes]
+
+
+def _intern(code_by_value: dict[Hashable, int], values: Sequence[Hashable]) -> Any:
+    """Return the code of each value; new values get the next code."""
+    codes = [code_by_value.setdefault(value, len(code_by_value)) for value in values]
+    assert len(code_by_value) < 1 << _CODE_BITS  # noqa: S101 - see _CODE_BITS
+    return np.array(codes, np.int64)
+
+
+def _texts(code_by_value: dict[Hashable, int], codes: Any) -> Any:
+    return pa.array(list(code_by_value), pa.string()).take(pa.array(codes))
 
 
 def _repeat(value: Any, rows: int, kind: Any = None) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines.extract import extract
+from pipelines.extract import Column, Kind, extract
 from pipelines.fold import ActiveMeter, Fold, fold_all
 from pipelines.meter import MeterDefinition
 from pipelines.record import POSITIONED_SCHEMA
@@ -43,7 +43,7 @@ def fold(table: Any, **fields: Any) -> Fold:
 
 
 def total(found: Fold) -> Decimal:
-    return sum((worth[1] for worth in found.worth_by_key.values()), Decimal(0))
+    return sum((worth[1] for worth in found.worth_by_key().values()), Decimal(0))
 
 
 def test_decimals_are_exact_to_the_last_place() -> None:
@@ -98,21 +98,21 @@ def test_minus_zero_and_the_greatest_values_count() -> None:
 
 def test_windows_are_half_open_and_start_at_their_multiples() -> None:
     found = fold(events(b"", b"", b"", b"", minutes=5), aggregation="count", window="15m")
-    starts = {key[3]: worth[0] for key, worth in found.worth_by_key.items()}
+    starts = {key[3]: worth[0] for key, worth in found.worth_by_key().items()}
     noon_us = int(NOON.timestamp()) * 1_000_000
     assert starts == {noon_us: 3, noon_us + 900_000_000: 1}
 
 
 def test_max_keeps_the_greatest_even_below_zero() -> None:
     found = fold(events(b'{"v":-5}', b'{"v":-3.5}'), aggregation="max", value="$.v")
-    ((_, _, _, greatest),) = found.worth_by_key.values()
+    ((_, _, _, greatest),) = found.worth_by_key().values()
     assert greatest == Decimal("-3.5")
 
 
 def test_unique_count_keeps_each_item_with_its_events() -> None:
     texts = (b'{"v":"a"}', b'{"v":"a"}', b'{"v":7}', b'{"v":""}', b"{}")
     found = fold(events(*texts), aggregation="unique_count", value="$.v")
-    assert {key[2]: worth[0] for key, worth in found.worth_by_key.items()} == {"a": 2, "7": 1}
+    assert {key[2]: worth[0] for key, worth in found.worth_by_key().items()} == {"a": 2, "7": 1}
     assert len(found.rejections) == 2
 
 
@@ -122,7 +122,7 @@ def test_dimensions_are_text_by_path_and_missing_ones_are_empty() -> None:
         aggregation="count",
         dimensions={"z": "$.a.b"},
     )
-    assert {key[1] for key in found.worth_by_key} == {'{"z":"xé"}', '{"z":""}', '{"z":"2.50"}'}
+    assert {key[1] for key in found.worth_by_key()} == {'{"z":"xé"}', '{"z":""}', '{"z":"2.50"}'}
 
 
 @pytest.mark.parametrize(
@@ -140,20 +140,20 @@ def test_dimensions_are_text_by_path_and_missing_ones_are_empty() -> None:
 )
 def test_a_filter_compares_kind_and_value(text: bytes, filter_text: str, matches: bool) -> None:
     found = fold(events(text), aggregation="count", filter=filter_text)
-    assert bool(found.worth_by_key) is matches
+    assert bool(found.worth_by_key()) is matches
     assert not found.rejections
 
 
 def test_an_event_that_the_filter_leaves_out_is_not_rejected_for_its_value() -> None:
     found = fold(events(b'{"a":2}'), aggregation="sum", value="$.v", filter="data.a == 1")
     assert not found.rejections
-    assert not found.worth_by_key
+    assert not found.worth_by_key()
 
 
 def test_an_overlong_dimension_is_rejected() -> None:
     found = fold(events(b'{"d":"%s"}' % (b"x" * 257)), aggregation="count", dimensions={"d": "$.d"})
     assert "longer than 256" in found.rejections[0].reason
-    assert not found.worth_by_key
+    assert not found.worth_by_key()
 
 
 def test_events_of_other_tenants_and_types_are_left_alone() -> None:
@@ -171,10 +171,38 @@ def test_paths_may_be_called_anything_and_lie_within_each_other(names: tuple[str
         "$.a.b": b'{"c":3}',
         "$.a.b.c": b"3",
     }
-    assert extract([text], names) == {name: [wanted[name]] for name in names}
+    found = extract([text], dict.fromkeys(names, "raw"))
+    assert {name: column.values for name, column in found.items()} == {
+        name: [wanted[name]] for name in names
+    }
 
 
 def test_a_text_that_is_not_json_is_missing_everywhere_and_moves_no_other() -> None:
-    assert extract([b'{"a":1}', b"\xff{", b"1,2", b'{"a":3}'], ["$.a"]) == {
-        "$.a": [b"1", None, None, b"3"]
-    }
+    found = extract([b'{"a":1}', b"\xff{", b"1,2", b'{"a":3}'], {"$.a": "number"})
+    assert found == {"$.a": Column("raw", [b"1", None, None, b"3"])}
+
+
+def test_what_is_as_expected_comes_as_it_is_and_all_else_as_json() -> None:
+    kinds: dict[str, Kind] = {"$.n": "number", "$.t": "text"}
+    plain = extract([b'{"n":1,"t":"a"}', b"{}"], kinds)
+    assert plain == {"$.n": Column("number", [1, None]), "$.t": Column("text", ["a", None])}
+    mixed = extract([b'{"n":1,"t":"a"}', b'{"n":1.0}'], kinds)
+    assert mixed == {"$.n": Column("raw", [b"1", b"1.0"]), "$.t": Column("raw", [b'"a"', None])}
+
+
+def test_a_text_and_a_number_that_read_the_same_are_one_dimension_and_one_item() -> None:
+    texts = (b'{"v":"7"}', b'{"v":7}')
+    found = fold(events(*texts), aggregation="unique_count", value="$.v")
+    assert [worth[0] for worth in found.worth_by_key().values()] == [2]
+    found = fold(events(*texts), aggregation="count", dimensions={"v": "$.v"})
+    assert {key[1]: worth[0] for key, worth in found.worth_by_key().items()} == {'{"v":"7"}': 2}
+
+
+def test_many_dimensions_with_many_values_stay_apart() -> None:
+    texts = [b'{"a":"%d","b":"%d","c":"%d"}' % (n % 7, n % 11, n % 13) for n in range(2000)]
+    found = fold(
+        events(*texts), aggregation="count", dimensions={"x": "$.a", "y": "$.b", "z": "$.c"}
+    )
+    worths = found.worth_by_key()
+    assert len(worths) == 7 * 11 * 13
+    assert sum(worth[0] for worth in worths.values()) == 2000

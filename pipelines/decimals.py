@@ -1,0 +1,37 @@
+"""Columns of `VALUE_TYPE` as two 64-bit limbs, so that state can be added to in place."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.values import VALUE_TYPE
+
+_SIGN = np.uint64(1 << 63)
+
+
+def limbs_of(column: Any) -> Any:
+    """Return an Arrow column of `VALUE_TYPE` as an array of (low, high) limbs."""
+    assert column.type == VALUE_TYPE  # noqa: S101 - the layout below is this type's
+    assert column.null_count == 0  # noqa: S101
+    data = np.frombuffer(column.buffers()[1], np.uint64)
+    return data.reshape(-1, 2)[column.offset : column.offset + len(column)]
+
+
+def column_of(limbs: Any) -> Any:
+    """Return limbs as an Arrow column of `VALUE_TYPE`."""
+    data = pa.py_buffer(np.ascontiguousarray(limbs).tobytes())
+    return pa.Array.from_buffers(VALUE_TYPE, len(limbs), [None, data])
+
+
+def added(left: Any, right: Any) -> Any:
+    """Return the sums, row by row; two's complement takes care of signs."""
+    low = left[:, 0] + right[:, 0]
+    carry = (low < left[:, 0]).astype(np.uint64)
+    return np.stack([low, left[:, 1] + right[:, 1] + carry], axis=1)
+
+
+def is_less(left: Any, right: Any) -> Any:
+    """Tell, row by row, whether the left number is less."""
+    left_high, right_high = left[:, 1] ^ _SIGN, right[:, 1] ^ _SIGN
+    return (left_high < right_high) | ((left_high == right_high) & (left[:, 0] < right[:, 0]))

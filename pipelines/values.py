@@ -1,0 +1,170 @@
+"""Turns what stands at a JSON path into exact numbers, texts and verdicts of a filter.
+
+Whether a value can be used depends on that value alone, never on the others of its column.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.extract import Column
+from pipelines.meter import VALUE_DIGITS_MAX, VALUE_SCALE
+
+VALUE_TYPE = pa.decimal128(38, VALUE_SCALE)
+TEXT_LENGTH_MAX = 256
+"""Longest value of a dimension, and longest item of unique_count, in characters."""
+MISSING = "the value is missing"
+
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,9})?")
+_VALUE_LIMIT = 10**VALUE_DIGITS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """A column as codes into its distinct values."""
+
+    codes: Any
+    values: list[str]
+
+
+def numbers(column: Column) -> tuple[Any, dict[int, str]]:
+    """Return a column as `VALUE_TYPE`, and why rows cannot be used; those are zero."""
+    reasons = {}
+    values = column.values
+    if None in values:
+        reasons = {row: MISSING for row, value in enumerate(values) if value is None}
+        blank: Any = 0 if column.kind == "number" else b"0"
+        values = [blank if value is None else value for value in values]
+    try:
+        exact = _cast(column.kind, values)
+    except (pa.ArrowInvalid, OverflowError):
+        exact = _one_by_one(values, reasons)
+    return exact, reasons
+
+
+def _cast(kind: str, values: list[Any]) -> Any:
+    """Return all values at once; raises where one of them cannot be used."""
+    if kind == "number":
+        whole = pa.array(values, pa.int64())
+        least, greatest = pc.min_max(whole).as_py().values()
+        if len(values) and max(-least, greatest) >= _VALUE_LIMIT:
+            raise OverflowError
+        return whole.cast(pa.decimal128(19, 0)).cast(VALUE_TYPE)
+    texts = pa.array([raw.strip(b'"') for raw in values], pa.binary())
+    exact = texts.cast(pa.string()).cast(VALUE_TYPE)
+    least, greatest = pc.min_max(exact).as_py().values()
+    if len(values) and max(-least, greatest) >= _VALUE_LIMIT:
+        raise OverflowError
+    return exact
+
+
+def _one_by_one(values: list[Any], reasons: dict[int, str]) -> Any:
+    exact: list[Decimal] = []
+    for row, value in enumerate(values):
+        raw = value if isinstance(value, bytes) else b"%d" % value
+        try:
+            (number,) = _cast("raw", [raw]).to_pylist()
+        except (pa.ArrowInvalid, OverflowError):
+            reasons.setdefault(row, _why_not(raw))
+            number = Decimal(0)
+        exact.append(number)
+    return pa.array(exact, VALUE_TYPE)
+
+
+def _why_not(raw: bytes) -> str:
+    text = raw.strip(b'"').decode(errors="replace")
+    if not _NUMBER.fullmatch(text):
+        return f"the value is not a number: {text[:40]}"
+    if abs(Decimal(text)) >= _VALUE_LIMIT:
+        return f"the value has more than {VALUE_DIGITS_MAX} digits before the point"
+    return f"the value has more than {VALUE_SCALE} decimals"
+
+
+def texts(column: Column) -> Codes:
+    """Return a column as texts: missing is empty, a number as sent."""
+    codes, distinct = _coded(column)
+    if column.kind == "text":
+        return _merged(codes, [value or "" for value in distinct])
+    return _merged(codes, [text_of(raw) for raw in distinct])
+
+
+def _merged(codes: Any, values: list[str]) -> Codes:
+    """Give each distinct text one code: missing and empty are one, and so are 7 and "7"."""
+    code_by_value: dict[str, int] = {}
+    merged = [code_by_value.setdefault(value, len(code_by_value)) for value in values]
+    if len(code_by_value) == len(values):
+        return Codes(codes, values)
+    return Codes(np.array(merged, np.int64)[codes], list(code_by_value))
+
+
+def combined(columns: Sequence[Codes], join: Callable[[tuple[str, ...]], str]) -> Codes:
+    """Return the distinct combinations of columns, each joined into one text."""
+    codes = columns[0].codes
+    parts: list[tuple[str, ...]] = [(value,) for value in columns[0].values]
+    for column in columns[1:]:
+        size = len(column.values)
+        distinct, codes = _compacted(codes * size + column.codes, len(parts) * size)
+        parts = [(*parts[pair // size], column.values[pair % size]) for pair in distinct]
+    return Codes(codes, [join(part) for part in parts])
+
+
+def _compacted(codes: Any, size: int) -> tuple[list[int], Any]:
+    """Return the distinct codes below `size` in order, and each code's place among them."""
+    if size > 4 * len(codes):
+        distinct, places = np.unique(codes, return_inverse=True)
+        return distinct.tolist(), places
+    distinct = np.flatnonzero(np.bincount(codes, minlength=size))
+    places = np.zeros(size, np.int64)
+    places[distinct] = np.arange(len(distinct))
+    return distinct.tolist(), places[codes]
+
+
+def matches(column: Column, literal: bytes) -> Any:
+    """Tell per row whether the value equals a JSON literal, in kind and in value."""
+    wanted = _scalar(literal)
+    codes, distinct = _coded(column)
+    if column.kind == "text":
+        equal = [value is not None and ("text", value) == wanted for value in distinct]
+    else:
+        equal = [raw is not None and _scalar(raw) == wanted for raw in distinct]
+    return np.array(equal, bool)[codes]
+
+
+def text_of(raw: bytes | None) -> str:
+    """Return a JSON value as text: missing is empty, a number as sent."""
+    if raw is None:
+        return ""
+    if raw[:1] == b'"':
+        try:
+            return msgspec.json.decode(raw, type=str)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            pass
+    return raw.decode(errors="replace")
+
+
+def _coded(column: Column) -> tuple[Any, list[Any]]:
+    """Return a column's codes and its distinct values, None among them."""
+    kind = pa.string() if column.kind == "text" else pa.binary()
+    encoded = pa.array(column.values, kind).dictionary_encode(null_encoding="encode")
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def _scalar(raw: bytes) -> tuple[str, str | Decimal | bool | None]:
+    """Return a JSON text's kind and value, so that 1 equals 1.0 and not "1" or true."""
+    try:
+        if raw[:1] == b'"':
+            return "text", msgspec.json.decode(raw, type=str)
+        if raw in {b"true", b"false"}:
+            return "truth", raw == b"true"
+        if raw[:1] in b"-0123456789":
+            return "number", Decimal(raw.decode())
+    except (msgspec.MsgspecError, InvalidOperation, UnicodeDecodeError):
+        pass
+    return "other", None
