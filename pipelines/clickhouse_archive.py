@@ -4,6 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from pipelines.identity import BODY_HASH_BYTES, IDENTITY_BYTES
 from pipelines.position import LogPartition
 from pipelines.segment import Segment
 from pipelines.verdict import Claims, Seen
@@ -55,4 +58,9 @@ class ClickHouseArchive:
             sql, query_formats={"FixedString": "bytes"}
         ) as stream:
             for identities, body_hashes, offsets, indexes in stream:
-                yield Claims(list(identities), list(body_hashes), list(offsets), list(indexes))
+                yield Claims(
+                    np.frombuffer(b"".join(identities), np.uint8).reshape(-1, IDENTITY_BYTES),
+                    np.frombuffer(b"".join(body_hashes), np.uint8).reshape(-1, BODY_HASH_BYTES),
+                    np.array(offsets, np.uint64),
+                    np.array(indexes, np.uint32),
+                )

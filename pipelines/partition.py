@@ -189,11 +189,9 @@ class PartitionLog:
         verdicts = self.judge.judge(
             self.segment, self.slice_starts, self.next_offset, claims, times_us // 1000
         )
-        stored = events.append_column(
-            STORED_SCHEMA.field("identity"), pa.array(claims.identities, pa.binary(16))
-        ).append_column(
-            STORED_SCHEMA.field("body_hash"), pa.array(claims.body_hashes, pa.binary(8))
-        )
+        stored = events
+        for name, hashes in (("identity", claims.identities), ("body_hash", claims.body_hashes)):
+            stored = stored.append_column(STORED_SCHEMA.field(name), _fixed_binary(hashes))
         if verdicts.repeats:
             self._set_aside(events, claims, verdicts.repeats)
             stored = stored.take(pa.array(np.flatnonzero(verdicts.is_new)))
@@ -209,15 +207,10 @@ class PartitionLog:
 
     def _claims(self, events: Any) -> Claims:
         return Claims(
-            identities(
-                events.column("tenant").to_pylist(),
-                events.column("source").to_pylist(),
-                events.column("id").to_pylist(),
-                self.seed,
-            ),
+            identities(events, self.seed),
             body_hashes(events),
-            events.column("offset").to_pylist(),
-            events.column("index").to_pylist(),
+            events.column("offset").to_numpy(),
+            events.column("index").to_numpy(),
         )
 
     def _set_aside(self, events: Any, claims: Claims, repeats: Any) -> None:
@@ -225,7 +218,7 @@ class PartitionLog:
         rows = sorted(repeats)
         for row, event in zip(rows, events.take(pa.array(rows)).to_pylist(), strict=True):
             first: Seen = repeats[row]
-            if claims.body_hashes[row] == first.body_hash:
+            if claims.body_hashes[row].tobytes() == first.body_hash:
                 duplicate = Duplicate(
                     event["tenant"],
                     event["source"],
@@ -237,6 +230,12 @@ class PartitionLog:
                 self._pending.duplicates.append(duplicate)
             else:
                 self._pending.dead_letters.append(_conflict(self.at, event, first))
+
+
+def _fixed_binary(rows: Any) -> Any:
+    """Return an array of so many bytes a row as an Arrow column."""
+    kind = pa.binary(rows.shape[1])
+    return pa.Array.from_buffers(kind, len(rows), [None, pa.py_buffer(rows.tobytes())])
 
 
 def _conflict(at: LogPartition, event: dict[str, Any], first: Seen) -> DeadLetter:

@@ -8,7 +8,7 @@ log and the agreed horizon, whoever computes it, whenever.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -32,21 +32,36 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Identities of a run of records, in log order."""
+    """Identities of a run of records, in log order, by column.
 
-    identities: Sequence[bytes]
-    body_hashes: Sequence[bytes]
-    offsets: Sequence[int]
-    indexes: Sequence[int]
+    `identities` and `body_hashes` are arrays of 16 and 8 bytes a row; `offsets` and `indexes`
+    are arrays of whole numbers.
+    """
 
-    def only(self, rows: Sequence[int]) -> "Claims":
-        """Return the claims of some rows."""
+    identities: Any
+    body_hashes: Any
+    offsets: Any
+    indexes: Any
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def only(self, rows: Any) -> "Claims":
+        """Return the claims of some rows, by number or by mask."""
         return Claims(
-            [self.identities[row] for row in rows],
-            [self.body_hashes[row] for row in rows],
-            [self.offsets[row] for row in rows],
-            [self.indexes[row] for row in rows],
+            self.identities[rows], self.body_hashes[rows], self.offsets[rows], self.indexes[rows]
         )
+
+    def seen(self) -> Iterator[tuple[bytes, Seen]]:
+        """Yield the claims one by one."""
+        for identity, body_hash, offset, index in zip(
+            self.identities,
+            self.body_hashes,
+            self.offsets.tolist(),
+            self.indexes.tolist(),
+            strict=True,
+        ):
+            yield identity.tobytes(), Seen(offset, index, body_hash.tobytes())
 
 
 class IdentityMemory(Protocol):
@@ -117,14 +132,14 @@ class Judge:
     ) -> Verdicts:
         """Return the verdicts of a run of one segment's records that ends before `end`."""
         repeats = self._old_repeats(segment, claims, times_ms)
-        if repeats:
-            rows = [row for row in range(len(claims.identities)) if row not in repeats]
-            hits = self._claim(segment, slice_starts, end, claims.only(rows))
-            repeats.update({rows[row]: seen for row, seen in hits.items()})
-        else:
-            repeats.update(self._claim(segment, slice_starts, end, claims))
-        is_new = np.ones(len(claims.identities), bool)
+        is_new = np.ones(len(claims), bool)
         is_new[list(repeats)] = False
+        asked = claims.only(is_new) if repeats else claims
+        hits = self._claim(segment, slice_starts, end, asked)
+        if hits:
+            rows = np.flatnonzero(is_new)
+            repeats.update({int(rows[row]): seen for row, seen in hits.items()})
+            is_new[list(repeats)] = False
         return Verdicts(is_new, repeats)
 
     def archived_to(self, offset: int) -> None:
@@ -143,9 +158,11 @@ class Judge:
         for _ in range(self.refills_max):
             hits = self.memory.claim(segment, self.claimed, end, claims)
             if hits is not None:
-                firsts = [row for row in range(len(claims.identities)) if row not in hits]
-                kept = claims.only(firsts) if hits else claims
-                self._unarchived.append((segment, self.claimed, end, kept))
+                if hits:
+                    is_first = np.ones(len(claims), bool)
+                    is_first[list(hits)] = False
+                    claims = claims.only(is_first)
+                self._unarchived.append((segment, self.claimed, end, claims))
                 self.claimed = end
                 return hits
             self._refill(segment, slice_starts)
@@ -172,7 +189,7 @@ class Judge:
         old = np.flatnonzero(times_ms < segment.horizon_at_ms + FUTURE_TOLERANCE_MS)
         if not len(old):
             return {}
-        asked = [claims.identities[row] for row in old.tolist()]
+        asked = [identity.tobytes() for identity in claims.identities[old]]
         found = self._unarchived_before(segment.horizon_offset)
         found |= self.archive.find(segment.at, asked, segment.horizon_offset)
         return {int(row): found[key] for row, key in zip(old, asked, strict=True) if key in found}
@@ -180,15 +197,9 @@ class Judge:
     def _unarchived_before(self, offset: int) -> dict[bytes, Seen]:
         """Return new identities that are not yet archived and already lie before a horizon."""
         return {
-            identity: Seen(place, index, body_hash)
+            identity: seen
             for _, start, _, firsts in self._unarchived
             if start < offset
-            for identity, body_hash, place, index in zip(
-                firsts.identities,
-                firsts.body_hashes,
-                firsts.offsets,
-                firsts.indexes,
-                strict=True,
-            )
-            if place < offset
+            for identity, seen in firsts.seen()
+            if seen.offset < offset
         }

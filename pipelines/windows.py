@@ -209,7 +209,12 @@ class _MeterWindows:
 
 def _intern(code_by_value: dict[Hashable, int], values: Sequence[Hashable]) -> Any:
     """Return the code of each value; new values get the next code."""
-    codes = [code_by_value.setdefault(value, len(code_by_value)) for value in values]
+    codes: list[int | None] = list(map(code_by_value.get, values))
+    if None in codes:
+        for place, code in enumerate(codes):
+            if code is None:
+                new = len(code_by_value)
+                codes[place] = code_by_value.setdefault(values[place], new)
     assert len(code_by_value) < 1 << _CODE_BITS  # noqa: S101 - see _CODE_BITS
     return np.array(codes, np.int64)
 

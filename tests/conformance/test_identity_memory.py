@@ -12,6 +12,7 @@ from pipelines.redis_identities import RedisIdentities
 from pipelines.segment import Segment, first_segment
 from pipelines.verdict import Claims, Seen
 from tests.embedded_stack import EmbeddedStack
+from tests.unit.pipelines.fake_servers import claims
 
 AT = LogPartition(9, 0)
 
@@ -26,7 +27,7 @@ def memory(stack: EmbeddedStack) -> Iterator[RedisIdentities]:
 
 def claims_of(first: int, count: int, offset: int) -> Claims:
     numbers = range(first, first + count)
-    return Claims(
+    return claims(
         [xxhash.xxh3_128_digest(b"%d" % number) for number in numbers],
         [xxhash.xxh3_64_digest(b"%d" % number) for number in numbers],
         [offset] * count,
@@ -50,7 +51,7 @@ def test_a_copy_is_found_and_ones_own_claim_is_not_a_copy(memory: RedisIdentitie
     assert memory.claim(segment, 0, 1, first) == {}
     assert memory.claim(segment, 0, 1, first) == {}
     again = claims_of(2, 3, 1)
-    assert memory.claim(segment, 1, 2, again) == {0: Seen(0, 2, first.body_hashes[2])}
+    assert memory.claim(segment, 1, 2, again) == {0: Seen(0, 2, first.body_hashes[2].tobytes())}
 
 
 def test_claims_in_several_parts_give_the_rows_of_the_whole(
@@ -98,7 +99,7 @@ def test_older_slices_are_looked_at_down_to_the_horizon(memory: RedisIdentities)
     old = claims_of(0, 5, 0)
     memory.refill(segment_of(1, 0), 1, [(0, [old])])
     assert memory.claim(segment_of(1, 0), 1, 2, claims_of(4, 2, 1)) == {
-        0: Seen(0, 4, old.body_hashes[4])
+        0: Seen(0, 4, old.body_hashes[4].tobytes())
     }
     assert memory.claim(segment_of(2, 1), 2, 3, claims_of(0, 1, 2)) == {}
 

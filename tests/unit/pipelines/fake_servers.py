@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from pipelines.clickhouse_archive import ClickHouseArchive
 from pipelines.fold import ActiveMeter
 from pipelines.partition import Flush, SegmentMismatchError
@@ -12,6 +14,21 @@ from pipelines.segment import Segment
 from pipelines.verdict import Claims, Seen
 
 Row = dict[str, Any]
+
+
+def claims(
+    identities: Sequence[bytes],
+    body_hashes: Sequence[bytes],
+    offsets: Sequence[int],
+    indexes: Sequence[int],
+) -> Claims:
+    """Return claims by column from claims one by one."""
+    return Claims(
+        np.frombuffer(b"".join(identities), np.uint8).reshape(-1, 16),
+        np.frombuffer(b"".join(body_hashes), np.uint8).reshape(-1, 8),
+        np.array(offsets, np.uint64),
+        np.array(indexes, np.uint32),
+    )
 
 
 @dataclass
@@ -64,11 +81,7 @@ class FakeMemory:
             return None
         hits: dict[int, Seen] = {}
         own = self.slices.setdefault((segment.at, segment.slice), {})
-        rows = zip(
-            claims.identities, claims.body_hashes, claims.offsets, claims.indexes, strict=True
-        )
-        for row, (identity, body_hash, offset, index) in enumerate(rows):
-            mine = Seen(offset, index, body_hash)
+        for row, (identity, mine) in enumerate(claims.seen()):
             old = None
             for number in range(segment.horizon_slice, segment.slice):
                 old = old or self.slices.get((segment.at, number), {}).get(identity)
@@ -84,10 +97,7 @@ class FakeMemory:
         for number, parts in slices:
             own = self.slices.setdefault((segment.at, number), {})
             for part in parts:
-                rows = zip(
-                    part.identities, part.body_hashes, part.offsets, part.indexes, strict=True
-                )
-                own.update({i: Seen(offset, index, b) for i, b, offset, index in rows})
+                own.update(part.seen())
         self.marker[segment.at] = (segment.horizon_slice, end)
 
     def drop_before(self, segment: Segment) -> None:
@@ -151,7 +161,7 @@ class FakeTables:
                     if p == at and start <= offset < stop
                 ]
                 columns = list(zip(*own, strict=True)) or [(), (), (), ()]
-                yield Claims(*(list(column) for column in columns))
+                yield claims(*columns)
 
         return _Ranged(None).slices(segment, slice_starts, end)
 
