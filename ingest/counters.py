@@ -17,7 +17,7 @@ class Counters:
         self.connections_opened = 0
         self.connections_turned_away = 0
         self.requests_timed_out = 0
-        self.cut = 0
+        self.requests_cut = 0
         """Requests that got no answer because the connection or the process ended."""
         self._durations_ms: list[float] = []
         self._histogram = [0] * (len(_BUCKETS_MS) + 1)
@@ -72,6 +72,7 @@ class Counters:
             "connections_opened",
             "connections_turned_away",
             "requests_timed_out",
+            "requests_cut",
         ):
             metric = f"tollbook_ingest_{name}_total"
             lines += [f"# TYPE {metric} counter", f"{metric} {getattr(self, name)}"]

@@ -99,7 +99,7 @@ class HttpProtocol(asyncio.Protocol):
         del exc
         self._is_deaf = True
         self._release_body()
-        unanswered = len(self._exchanges)
+        unanswered = len(self._exchanges) + (self._reading == "head")
         self._exchanges.clear()
         self._unfed = b""
         self._server.release(self, unanswered)
@@ -118,7 +118,6 @@ class HttpProtocol(asyncio.Protocol):
         self._has_eof = True
         if self._exchanges and not self._reading and not self._is_lingering:
             return True
-        self._server.counters.cut += bool(self._reading)
         return False
 
     def pause_writing(self) -> None:
@@ -254,7 +253,8 @@ class HttpProtocol(asyncio.Protocol):
             return
         if exchange.answer is None:
             try:
-                exchange.answer = self._answer(head, body, exchange)
+                # None leaves what may have been answered while the events were handed over.
+                exchange.answer = self._answer(head, body, exchange) or exchange.answer
             except Exception:
                 log.exception("ingest failed on a request")
                 exchange.answer = answers.refuse(500, "internal", "an error of ours; see the log")
@@ -333,7 +333,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _end(self) -> None:
         """Close after the last answer; one that came early gets time to arrive."""
-        self._server.counters.cut += len(self._exchanges)
+        self._server.counters.requests_cut += len(self._exchanges)
         self._exchanges.clear()
         self._is_deaf = True
         if self._is_lingering and not self._has_eof and self._transport.can_write_eof():

@@ -78,7 +78,7 @@ class HttpServer:
     def release(self, connection: Connection, unanswered: int) -> None:
         """Forget a connection that has ended, and count what it left unanswered."""
         self._connections.discard(connection)
-        self.counters.cut += unanswered
+        self.counters.requests_cut += unanswered
 
     def gauges(self) -> dict[str, int]:
         """Return what /metrics says about this moment."""

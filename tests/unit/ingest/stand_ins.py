@@ -15,6 +15,9 @@ class HandLoop:
         self.timers.append(callback)
         return HandTimer(self, callback)
 
+    def time(self) -> float:
+        return 100.0
+
     def ring(self) -> None:
         timers, self.timers = self.timers, []
         for timer in timers:

@@ -1,0 +1,153 @@
+"""A connection without a network: answers in order, also those that come at once."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from ingest.batches import Batches
+from ingest.counters import Counters
+from ingest.flow import Flow
+from ingest.httptools_protocol import HttpProtocol
+from ingest.httptools_server import HttpServer
+from ingest.intake import Intake
+from ingest.limits import EventLimits, FlowLimits, RequestLimits
+from tests.unit.ingest.stand_ins import HandLoop, HandProducer
+from tests.unit.ingest.test_intake import keys
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+EVENT = b'{"id":"1","source":"s","type":"t","subject":"x"}'
+POST = (
+    b"POST /v1/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer good\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(EVENT), EVENT)
+)
+
+
+class ImpatientProducer(HandProducer):
+    """Says at once that it can take nothing, as a driver does whose queue is full."""
+
+    def produce(self, records: list[tuple[int, bytes]], on_delivered: Any) -> None:
+        del records
+        on_delivered("queue full")
+
+
+class Transport:
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.is_closed = False
+        self.is_reading = True
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def statuses(self) -> list[int]:
+        lines = self.written.split(b"HTTP/1.1 ")[1:]
+        return [int(line[:3]) for line in lines]
+
+
+class Bench:
+    """One connection of one server."""
+
+    def __init__(self, producer: HandProducer | None = None) -> None:
+        self.loop = HandLoop()
+        self.producer = producer or HandProducer()
+        limits = RequestLimits(pipeline_depth_max=4)
+        flow_limits = FlowLimits(batch_events_max=1)
+        counters = Counters()
+        self.flow = Flow(self.loop.as_loop(), Batches(2, 10**6), self.producer, flow_limits)
+        intake = Intake(
+            keys=keys(),
+            flow=self.flow,
+            counters=counters,
+            request_limits=limits,
+            event_limits=EventLimits(),
+            request_refresh=lambda: None,
+        )
+        self.server = HttpServer(
+            loop=self.loop.as_loop(),
+            intake=intake,
+            flow=self.flow,
+            counters=counters,
+            limits=limits,
+            wall_clock=lambda: datetime(2025, 11, 23, tzinfo=UTC),
+        )
+        self.transport = Transport()
+        self.protocol = HttpProtocol(self.server)
+        self.protocol.connection_made(cast("asyncio.BaseTransport", self.transport))
+
+
+def test_a_log_that_refuses_at_once_is_answered_too() -> None:
+    bench = Bench(ImpatientProducer())
+    bench.protocol.data_received(POST)
+    assert bench.transport.statuses() == [503]
+
+
+def test_an_answer_waits_for_those_before_it() -> None:
+    bench = Bench()
+    bench.protocol.data_received(POST + HEALTH)
+    assert bench.transport.statuses() == []
+    bench.producer.settle()
+    assert bench.transport.statuses() == [204, 200]
+
+
+def test_a_deep_pipeline_is_held_back_until_answers_have_left() -> None:
+    bench = Bench()
+    bench.protocol.data_received(POST * 500)
+    assert not bench.transport.is_reading
+    produced = len(bench.producer.groups)
+    assert produced < 120
+    while bench.producer.groups:
+        bench.producer.settle()
+    assert bench.transport.statuses() == [204] * 500
+    assert bench.transport.is_reading
+
+
+def test_what_follows_a_refused_request_is_not_acted_upon() -> None:
+    bench = Bench()
+    doubted = b"POST /v1/events HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+    bench.protocol.data_received(doubted + POST)
+    bench.protocol.data_received(POST)
+    assert bench.transport.statuses() == [400]
+    assert bench.producer.groups == []
+    assert bench.transport.is_closed
+
+
+def test_a_lost_connection_releases_its_body_and_counts_what_was_cut() -> None:
+    bench = Bench()
+    bench.protocol.data_received(POST + POST[:-5])
+    assert bench.flow.reading_bytes == len(EVENT) - 5
+    bench.protocol.connection_lost(None)
+    assert bench.flow.reading_bytes == 0
+    assert bench.server.counters.requests_cut == 2
+    bench.producer.settle()
+    assert bench.transport.statuses() == []
+
+
+@pytest.mark.parametrize("sent", [HEALTH[:20], POST[:-3]])
+def test_a_dripping_request_does_not_push_its_deadline_ahead(sent: bytes) -> None:
+    bench = Bench()
+    bench.protocol.data_received(sent[:10])
+    bench.protocol.data_received(sent[10:-2])
+    first = bench.protocol.deadline
+    bench.server.now += 1
+    bench.protocol.data_received(sent[-2:-1])
+    bench.protocol.data_received(sent[-1:])
+    assert bench.protocol.deadline == first
