@@ -50,7 +50,7 @@ def _run_parent() -> int:
     host = os.environ.get("TOLLBOOK_INGEST_HOST", "127.0.0.1")
     try:
         port = int(os.environ.get("TOLLBOOK_INGEST_PORT", "0"))
-        count = int(os.environ.get("TOLLBOOK_INGEST_WORKERS", "1"))
+        count = max(1, int(os.environ.get("TOLLBOOK_INGEST_WORKERS", "1")))
         reserved = linux_workers.reserve_port(host, port)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"ingest: {error}\n")

@@ -116,9 +116,7 @@ class HttpProtocol(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Answer what was asked before the client stopped sending."""
         self._has_eof = True
-        if self._exchanges and not self._reading and not self._is_lingering:
-            return True
-        return False
+        return bool(self._exchanges) and not self._reading and not self._is_lingering
 
     def pause_writing(self) -> None:
         """Read nothing more from a client that does not read its answers."""

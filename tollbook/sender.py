@@ -237,6 +237,8 @@ def _receipt(batch: Batch, answer: httpx.Response, retries: int) -> Receipt:
         code, detail = document["code"], document["detail"]
     except (ValueError, KeyError, TypeError) as error:
         raise SendError(f"{answer.url} answered {answer.status_code}") from error
+    if code == "body-too-large" and len(batch.events) == 1:
+        return Receipt(batch, 0, [RefusedEvent(0, [detail])], retries)
     if code != "events-refused":
         raise SendError(f"{answer.url} answered {answer.status_code}: {detail}")
     reasons: dict[int, list[str]] = {}

@@ -110,6 +110,13 @@ def test_refused_events_come_back_with_every_reason() -> None:
     ]
 
 
+def test_an_event_too_large_for_any_request_is_refused_alone() -> None:
+    document = {"code": "body-too-large", "detail": "a body holds at most 5 bytes"}
+    handler, _ = answers(httpx.Response(413, json=document))
+    receipt = asyncio.run(sender(handler).send(Batch([b"x" * 9])))
+    assert [list(one.reasons) for one in receipt.refused] == [["a body holds at most 5 bytes"]]
+
+
 def test_a_request_refused_as_a_whole_ends_sending_with_the_reason() -> None:
     document = {"code": "unauthorized", "detail": "the key is not known"}
     handler, _ = answers(httpx.Response(401, json=document))
