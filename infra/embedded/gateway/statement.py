@@ -27,10 +27,15 @@ _RESULT_KINDS = STREAMED_KINDS | {
 _BEFORE_OPERANDS = frozenset(
     {
         *("SELECT", "DISTINCT", "BY", "AS", "WITH", "WHERE", "PREWHERE", "HAVING", "QUALIFY"),
-        *("FROM", "INTO", "TABLE", "JOIN", "ON", "USING", "AND", "OR", "NOT", "IN", "LIKE"),
-        *("ILIKE", "BETWEEN", "IS", "CASE", "WHEN", "THEN", "ELSE", "LIMIT", "OFFSET", "FUNCTION"),
-        *("COLUMN", "ADD", "DROP", "MODIFY", "RENAME", "UPDATE", "SET", "EXISTS", "DESCRIBE"),
-        *("DATABASE", "VIEW", "DICTIONARY", "INDEX", "SHOW", "CREATE", "INTERVAL"),
+        *("FROM", "JOIN", "ON", "USING", "AND", "OR", "NOT", "IN", "LIKE", "ILIKE", "BETWEEN"),
+        *("IS", "CASE", "WHEN", "THEN", "ELSE"),
+    }
+)
+# Only in other statements than queries; there, these are fair names of columns.
+_BEFORE_NAMES = frozenset(
+    {
+        *("INTO", "TABLE", "FUNCTION", "COLUMN", "ADD", "DROP", "MODIFY", "RENAME", "UPDATE"),
+        *("SET", "EXISTS", "DESCRIBE", "DATABASE", "VIEW", "DICTIONARY", "INDEX", "SHOW", "CREATE"),
     }
 )
 _OPERAND_ENDS = frozenset({*(b"%d" % digit for digit in range(10)), b")", b"]", b"}", b"*"})
@@ -84,10 +89,14 @@ class _Scan:
         self._previous = word
         self._follows_operand = (
             token.lastgroup == "quoted"
-            or (bool(word) and word not in _BEFORE_OPERANDS)
+            or (bool(word) and not self._expects_operand(word))
             or token.group() in _OPERAND_ENDS
         )
         return found and brings_data
+
+    def _expects_operand(self, word: str) -> bool:
+        is_query = self.kind in STREAMED_KINDS
+        return word in _BEFORE_OPERANDS or (not is_query and word in _BEFORE_NAMES)
 
     def _take_format(self, token: re.Match[bytes], word: str) -> bool:
         """Keeps the last FORMAT clause; only SETTINGS may follow it."""

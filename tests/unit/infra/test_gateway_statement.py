@@ -51,6 +51,9 @@ def test_an_insert_that_selects_has_no_data(text: bytes) -> None:
     [
         (b"SELECT 1", "SELECT", None),
         (b"select 1 format Native", "SELECT", "Native"),
+        (b"SELECT a FROM t ORDER BY offset, index FORMAT Arrow", "SELECT", "Arrow"),
+        (b"SELECT view FROM t GROUP BY view FORMAT TSV", "SELECT", "TSV"),
+        (b"SELECT a FROM t ORDER BY offset FORMAT CSV", "SELECT", "CSV"),
         (b"SELECT 1\n FORMAT\tJSON ; -- done\n", "SELECT", "JSON"),
         (b"SELECT format('{}', 'FORMAT CSV') SETTINGS max_threads = 1", "SELECT", None),
         (b"(SELECT 1) UNION ALL (SELECT 2 ) FORMAT TSV", "SELECT", "TSV"),
