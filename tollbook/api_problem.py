@@ -34,6 +34,7 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(psycopg.OperationalError, _unavailable)
+    app.add_exception_handler(psycopg.DataError, _unreadable)
     app.add_exception_handler(Exception, _fault)
 
 
@@ -54,6 +55,10 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
 def _unavailable(_: Request, error: Exception) -> JSONResponse:
     return problem(503, f"the database does not answer: {type(error).__name__}",
                    {"Retry-After": "1"})  # fmt: skip
+
+
+def _unreadable(_: Request, error: Exception) -> JSONResponse:
+    return problem(400, f"no such value can be stored: {str(error).splitlines()[0]}")
 
 
 def _fault(_: Request, error: Exception) -> JSONResponse:

@@ -16,13 +16,19 @@ from billing.postgres_runs import PostgresRuns
 from billing.run import Report, bill
 from billing.settlement import RepeatedLineError
 from infra.embedded.errors import StackError
-from tollbook.billing_wiring import open_database, open_usage
+from pipelines.usage import UsageReader
+from tollbook.billing_wiring import open_usage
 from tollbook.stack_file import Stack
 
 _ATTEMPTS = 6
 
 
-def run_scope(stack: Stack, scope: Scope, progress: Callable[[int, int], None]) -> dict[str, Any]:
+def run_scope(
+    stack: Stack,
+    scope: Scope,
+    progress: Callable[[int, int], None],
+    usage_of: Callable[[Stack], UsageReader] = open_usage,
+) -> dict[str, Any]:
     """Bill a scope; returns what was issued, JSON-ready.
 
     What a commit did whose answer was lost is found out by running again: what is billed is not
@@ -31,9 +37,9 @@ def run_scope(stack: Stack, scope: Scope, progress: Callable[[int, int], None]) 
     report = Report()
     for attempt in range(_ATTEMPTS):
         try:
-            with open_database(stack) as connection:
+            with psycopg.connect(stack.postgres_dsn, autocommit=True) as connection:
                 store = PostgresRuns(connection, stack.tenant)
-                bill(store, open_usage(stack), scope, datetime.now(UTC), progress, report)
+                bill(store, usage_of(stack), scope, datetime.now(UTC), progress, report)
                 return _result(connection, stack.tenant, report)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             if attempt == _ATTEMPTS - 1:

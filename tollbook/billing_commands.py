@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,13 +112,33 @@ def close(
     except ValueError as error:
         raise StackError(f"not a month: {period}", "Write it like 2013-01.") from error
     stack = read_stack(data_dir.resolve())
-    result = _run(stack, Scope("close", add_months(month, 1)), as_json=as_json)
+    following = add_months(month, 1)
+    _check_is_over(stack, following, period)
+    result = _run(stack, Scope("close", following), as_json=as_json)
     with wiring.open_database(stack) as connection:
         result["entries"] = post_month_ends(connection, stack.tenant, month)
         if lock:
             lock_books(connection, stack.tenant, last_day(month))
             result["locked_through"] = last_day(month).isoformat()
     _print_result(result, as_json=as_json)
+
+
+def _check_is_over(stack: Stack, following: date, period: str) -> None:
+    """Refuse a month that is not over in every zone, unless the tenant has a clock of its own."""
+    from billing.due import SETTLE_DELAY  # noqa: PLC0415
+    from billing.postgres_runs import PostgresRuns  # noqa: PLC0415
+    from tollbook import billing_wiring as wiring  # noqa: PLC0415
+
+    over = datetime(following.year, following.month, 1, 12, tzinfo=UTC) + SETTLE_DELAY
+    with wiring.open_database(stack) as connection:
+        if (
+            datetime.now(UTC) < over
+            and not PostgresRuns(connection, stack.tenant).has_virtual_clock()
+        ):
+            raise StackError(
+                f"{period} is not over in every time zone",
+                f"Close it from {over:%Y-%m-%d %H:%M} UTC.",
+            )
 
 
 def _run(stack: Stack, scope: Any, *, as_json: bool) -> dict[str, Any]:

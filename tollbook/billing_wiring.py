@@ -41,7 +41,10 @@ def open_usage(stack: Stack) -> Reader:
 
 def activate_meters(stack: Stack) -> None:
     """Return when every partition counts every meter of the tenant from its next event on."""
-    open_usage(stack).activate_meters(stack.tenant)
+    try:
+        open_usage(stack).activate_meters(stack.tenant)
+    except TimeoutError as error:
+        raise StackError(str(error), "Apply again to wait for it once more.") from error
 
 
 def read_files(files: Sequence[Path]) -> Declarations:

@@ -30,14 +30,22 @@ Connection = psycopg.Connection[Any]
 
 
 class PostgresCutsUsage(FakeUsage):
-    """Usage in memory whose cuts are rows in Postgres, as the real reader's are."""
+    """Usage in memory whose cuts are rows in Postgres, as the real reader's are.
 
-    def __init__(self, connection: Connection, events: list[Event]) -> None:
+    A cut is of the moment it is asked for, or else of the second day of the month `as_if`.
+    """
+
+    def __init__(
+        self, connection: Connection, events: list[Event], as_if: date | None = None
+    ) -> None:
         meters = {key: meter.definition for key, meter in declare(METERS).meters.items()}
         super().__init__(meters, list(events))
         self.connection = connection
+        self.as_if = as_if
 
     def fix_cut(self, tenant: str, at: datetime) -> Cut:
+        if self.as_if is not None:
+            at = _the_second(self.as_if)
         with self.connection.transaction():
             row = self.connection.execute(
                 "INSERT INTO cuts (tenant, number, at, facts_revision) SELECT %s,"
@@ -58,6 +66,10 @@ class PostgresCutsUsage(FakeUsage):
 
     def _size(self, cut: Cut) -> int:
         return len([event for event in self.events if _arrives_at(event) < cut.at])
+
+
+def _the_second(month: date) -> datetime:
+    return datetime(month.year, month.month, 2, tzinfo=UTC)
 
 
 def _arrives_at(event: Event) -> datetime:
@@ -95,8 +107,7 @@ def close(connection: Connection, month: date) -> Report:
     store = PostgresRuns(connection, TENANT)
     following = add_months(month, 1)
     scope = Scope("close", following)
-    at = datetime(following.year, following.month, 2, tzinfo=UTC)
-    bill(store, usage, scope, at, lambda _done, _total: None, report)
+    bill(store, usage, scope, _the_second(following), lambda _done, _total: None, report)
     post_month_ends(connection, TENANT, month)
     return report
 

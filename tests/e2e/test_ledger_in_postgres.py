@@ -1,25 +1,36 @@
 """What the database itself refuses, and that a close bills once whatever happens to it."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
-from tests.e2e.billing_world import close, close_or_die, contents, prepare
+from billing.due import Scope
+from billing.period import add_months
+from billing.postgres_catalog import apply
+from billing.postgres_ledger import post_month_ends
+from tests.e2e.billing_databases import Connection, Make, databases
+from tests.e2e.billing_world import (
+    EVENTS,
+    TENANT,
+    PostgresCutsUsage,
+    close,
+    close_or_die,
+    contents,
+)
 from tests.embedded_stack import EmbeddedStack
+from tests.unit.billing.world import NOW, declare
+from tollbook.bill_runs import run_scope
+from tollbook.stack_file import Stack
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["tests.e2e.billing_world"])
 
 JANUARY, FEBRUARY = date(2013, 1, 1), date(2013, 2, 1)
-Connection = psycopg.Connection[Any]
-Make = Callable[[str], tuple[str, Connection]]
-
 ENTRY = (
     "INSERT INTO journal_entries (tenant, posting_key, kind, effective_on, description,"
     " postings_count) VALUES ('default', %s, 'accrual', %s, 'd', %s) RETURNING entry_id"
@@ -32,19 +43,8 @@ POSTING = (
 
 @pytest.fixture(scope="module")
 def make(stack: EmbeddedStack) -> Iterator[Make]:
-    """Make databases of their own in the stack's Postgres; they are dropped afterwards."""
-    made: dict[str, Connection] = {}
-
-    def database(name: str) -> tuple[str, Connection]:
-        dsn = make_conninfo(stack.read().postgres_dsn, dbname=name)
-        made[name] = prepare(dsn)
-        return dsn, made[name]
-
-    yield database
-    with psycopg.connect(stack.read().postgres_dsn, autocommit=True) as owner:
-        for name, connection in made.items():
-            connection.close()
-            owner.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with databases(stack) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +213,35 @@ def test_nothing_is_booked_into_locked_days(make: Make) -> None:
 
 
 def test_balances_say_what_the_documents_say(books: Connection) -> None:
+    assert_balances(books)
+
+
+def test_a_credit_note_goes_to_the_invoices_it_corrects(make: Make) -> None:
+    _, connection = make("credits")
+    close(connection, JANUARY)
+    moved = (
+        "customers: [{key: UA, name: United, currency: USD, time_zone: America/New_York,"
+        " subjects: [{key: u1, from: 2013-02-10}]}]"
+    )
+    apply(connection, TENANT, declare(moved), NOW)
+    close(connection, FEBRUARY)
+    january = connection.execute(
+        "SELECT invoice_id, total_minor, amount_due_minor, state FROM invoices"
+        " WHERE customer = 'UA' AND bill_on = '2013-02-01' AND total_minor <> 250000"
+    ).fetchone()
+    notes = connection.execute(
+        "SELECT n.number, n.total_minor, n.state, a.invoice_id, a.amount_minor FROM invoices n"
+        " LEFT JOIN credit_applications a ON a.credit_note = n.invoice_id"
+        " WHERE document_type = 'credit_note'"
+    ).fetchall()
+    assert january is not None
+    billed_minor = january[1]
+    assert january[2:] == (0, "paid")
+    assert notes == [("MAIN-CN-2013-000001", billed_minor, "paid", january[0], billed_minor)]
+    assert_balances(connection)
+
+
+def assert_balances(books: Connection) -> None:
     by_account = dict(
         books.execute(
             "SELECT gl_code, sum(amount_minor) FROM postings WHERE customer IN ('UA', 'DL')"
@@ -259,6 +288,35 @@ def test_a_close_killed_anywhere_and_run_again_bills_once(make: Make, books: Con
         assert kills.count(-9) >= 10
         assert set(kills) <= {-9, 0}
         assert _Close(dsn, month).exit_code() == 0
+    assert contents(connection) == _undisturbed(books)
+
+
+def test_a_close_whose_connections_are_cut_bills_once(
+    stack: EmbeddedStack, make: Make, books: Connection
+) -> None:
+    dsn, connection = make("cut_off")
+    here = replace(stack.read(), postgres_dsn=dsn)
+    cuts_left = 3
+
+    def cut_off(done: int, _total: int) -> None:
+        nonlocal cuts_left
+        if done == 1 and cuts_left:
+            cuts_left -= 1
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = 'cut_off' AND pid <> pg_backend_pid()"
+            )
+
+    for month in (JANUARY, FEBRUARY):
+        following = add_months(month, 1)
+
+        def usage_of(stack: Stack, following: date = following) -> PostgresCutsUsage:
+            own = psycopg.connect(stack.postgres_dsn, autocommit=True)
+            return PostgresCutsUsage(own, EVENTS, as_if=following)
+
+        run_scope(here, Scope("close", following), cut_off, usage_of)
+        post_month_ends(connection, here.tenant, month)
+    assert cuts_left == 0
     assert contents(connection) == _undisturbed(books)
 
 

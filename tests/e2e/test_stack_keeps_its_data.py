@@ -62,6 +62,8 @@ def test_parts_of_a_killed_supervisor_end_or_are_cleaned_up(own_stack: EmbeddedS
     others = [pid for name, pid in pids.items() if name != "redis"]
     wait_until(lambda: not any(_is_running(pid) for pid in others), 30)
     assert [key.pid for key in leftovers(own_stack.data_dir)] == [pids["redis"]]
+    told = run_tollbook("status", "--data-dir", str(own_stack.data_dir))
+    assert "was killed, with 1 process left over" in told.stderr
     own_stack.up()
     assert "ended 1 process left over from a stack that was killed" in own_stack.events()
     assert not _is_running(pids["redis"])

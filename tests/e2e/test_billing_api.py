@@ -1,0 +1,122 @@
+"""The billing API over real books: what it answers, to whom, and how it refuses."""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.e2e.billing_databases import databases
+from tests.e2e.billing_world import close
+from tests.embedded_stack import EmbeddedStack
+from tollbook.api import build_app
+
+KEYS = {"tb_owner": ("default", "owner"), "tb_ingest": ("default", "ingest"),
+        "tb_other": ("other", "owner")}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def client(stack: EmbeddedStack) -> Iterator[TestClient]:
+    with databases(stack) as make:
+        dsn, connection = make("api")
+        close(connection, date(2013, 1, 1))
+        connection.execute("INSERT INTO tenants (tenant, name) VALUES ('other', 'O')")
+        for key, (tenant, role) in KEYS.items():
+            digest = hashlib.sha256(key.encode()).digest()
+            connection.execute(
+                "INSERT INTO api_keys (key_hash, tenant, name, role) VALUES (%s, %s, %s, %s)",
+                (digest, tenant, key, role),
+            )
+        with TestClient(build_app(dsn), raise_server_exceptions=False) as client:
+            yield client
+
+
+def get(client: TestClient, path: str, key: str = "tb_owner") -> Any:
+    answer = client.get(path, headers={"Authorization": f"Bearer {key}"})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+LISTS = ["meters", "customers", "subscriptions", "price-books", "invoices"]
+
+
+@pytest.mark.parametrize(("what", "count"), [*zip(LISTS, [4, 2, 2, 1, 4], strict=True)])
+def test_lists_come_in_pages_that_join(client: TestClient, what: str, count: int) -> None:
+    whole = get(client, f"/v1/{what}")
+    assert (len(whole["items"]), whole["next"]) == (count, None)
+    items, cursor = [], ""
+    while cursor is not None:
+        page = get(client, f"/v1/{what}?limit=1" + (f"&cursor={cursor}" if cursor else ""))
+        items += page["items"]
+        cursor = page["next"]
+    assert items == whole["items"]
+
+
+def test_an_invoice_answers_to_its_number_and_its_id(client: TestClient) -> None:
+    invoice = get(client, "/v1/invoices/MAIN-INV-2013-000004")
+    assert invoice == get(client, f"/v1/invoices/{invoice['id']}")
+    assert (invoice["customer"], invoice["bill_on"]) == ("UA", "2013-02-01")
+    assert sum(line["amount_minor"] for line in invoice["lines"]) == invoice["total_minor"]
+    own = get(client, "/v1/invoices?customer=UA")["items"]
+    assert {one["customer"] for one in own} == {"UA"}
+
+
+def test_the_trial_balance_sums_to_zero_on_any_day(client: TestClient) -> None:
+    for query in ("", "?as_of=2013-01-15", "?as_of=2013-01-31", "?as_of=2012-12-31"):
+        accounts = get(client, f"/v1/ledger/trial-balance{query}")["accounts"]
+        assert sum(account["balance_minor"] for account in accounts) == 0
+        assert bool(accounts) == ("2012" not in query)
+
+
+def test_a_tenant_sees_nothing_of_another(client: TestClient) -> None:
+    for what in LISTS:
+        assert get(client, f"/v1/{what}", "tb_other") == {"items": [], "next": None}
+    assert get(client, "/v1/ledger/trial-balance", "tb_other")["accounts"] == []
+    ours = get(client, "/v1/invoices")["items"][0]
+    for name in (ours["number"], ours["id"]):
+        answer = client.get(f"/v1/invoices/{name}", headers={"Authorization": "Bearer tb_other"})
+        assert answer.status_code == 404
+
+
+@pytest.mark.parametrize("key", [None, "", "tb_nobody", "tb_ingest", "tb_öwner"])
+def test_only_an_owners_key_may_read(client: TestClient, key: str | None) -> None:
+    headers = {} if key is None else {"Authorization": f"Bearer {key}".encode()}
+    answer = client.get("/v1/invoices", headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/invoices?limit=0", 422),
+        ("/v1/invoices?limit=many", 422),
+        ("/v1/invoices/%00", 400),
+        ("/v1/meters?cursor=%00", 400),
+        ("/v1/ledger/trial-balance?as_of=yesterday", 422),
+        ("/v1/nothing", 404),
+        ("/v1/invoices/MAIN-INV-2013-999999", 404),
+    ],
+)
+def test_every_refusal_is_a_problem_document(client: TestClient, path: str, status: int) -> None:
+    answer = client.get(path, headers={"Authorization": "Bearer tb_owner"})
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+
+
+def test_health_needs_no_key(client: TestClient) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+    assert "/v1/invoices/{name}" in client.get("/openapi.json").json()["paths"]
+
+
+def test_a_database_that_is_away_is_said_to_be(stack: EmbeddedStack) -> None:
+    dsn = stack.read().postgres_dsn.replace("/tollbook", "/nowhere")
+    with TestClient(build_app(dsn), raise_server_exceptions=False) as client:
+        assert client.get("/healthz").status_code == 200
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

@@ -1,0 +1,157 @@
+"""From files of YAML and events to an invoice and balanced books, by the commands of a person."""
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.embedded_stack import EmbeddedStack, run_tollbook
+
+THIS_MONTH = datetime.now(UTC).date().replace(day=1)
+LAST_MONTH = (THIS_MONTH - timedelta(days=1)).replace(day=1)
+
+FACTS = f"""
+meters:
+- {{key: billed_calls, event_type: billed.call, aggregation: count,
+   dimensions: {{region: $.region}}, unit: call}}
+price_books:
+- key: calls
+  versions:
+  - version: 1
+    effective_from: {LAST_MONTH}
+    currency: EUR
+    charges:
+    - {{key: access, model: flat, amount: "49.90", every: 1 month, timing: advance}}
+    - {{key: calls, model: graduated, meter: billed_calls, group_by: [region],
+       tiers: [{{up_to: "2", unit_price: "0.015"}}, {{up_to: null, unit_price: "0.01"}}]}}
+customers:
+- {{key: ACME, name: Acme, currency: EUR, time_zone: Europe/Paris, subjects: [acme-1, acme-2]}}
+subscriptions:
+- {{key: ACME-1, customer: ACME, start: {LAST_MONTH}, items: [{{key: main, price_book: calls}}]}}
+"""
+
+
+def tollbook(stack: EmbeddedStack, *arguments: str) -> Any:
+    """Run a command and return the JSON that it prints."""
+    done = run_tollbook(*arguments, "--json", "--data-dir", str(stack.data_dir))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def event(number: int, subject: str, region: str, on: date) -> str:
+    return json.dumps(
+        {
+            "specversion": "1.0",
+            "id": f"billed-{number}",
+            "source": "/tests/billing",
+            "type": "billed.call",
+            "subject": subject,
+            "time": f"{on}T12:00:00Z",
+            "data": {"region": region},
+        }
+    )
+
+
+def send(stack: EmbeddedStack, file: Path, *events: str) -> None:
+    file.write_text("\n".join(events) + "\n")
+    done = run_tollbook("send", str(file), "--data-dir", str(stack.data_dir))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def billed(stack: EmbeddedStack, tmp_path_factory: pytest.TempPathFactory) -> EmbeddedStack:
+    """Apply, send and bill, as a person would."""
+    folder = tmp_path_factory.mktemp("files")
+    facts = folder / "facts.yaml"
+    facts.write_text(FACTS)
+    first = tollbook(stack, "apply", str(facts))
+    assert {one["outcome"] for one in first} == {"created"}
+    again = tollbook(stack, "apply", str(facts))
+    assert {one["outcome"] for one in again} == {"unchanged"}
+    day = LAST_MONTH + timedelta(days=9)
+    send(
+        stack,
+        folder / "events.ndjson",
+        *(event(n, "acme-1", "eu", day) for n in range(3)),
+        event(3, "acme-2", "us", day),
+        event(4, "nobody", "us", day),
+    )
+    return stack
+
+
+def test_a_month_goes_from_events_to_an_invoice_once(billed: EmbeddedStack) -> None:
+    result = tollbook(billed, "bill", "--through", str(THIS_MONTH))
+    assert [(one["customer"], one["total_minor"]) for one in result["documents"]] == [
+        ("ACME", 4990),
+        ("ACME", 4990 + 4 + 2),
+    ]
+    again = tollbook(billed, "bill", "--through", str(THIS_MONTH))
+    assert (again["documents"], again["periods"], again["cuts"]) == ([], 0, [])
+    number = result["documents"][1]["number"]
+    invoice = tollbook(billed, "invoice", "show", number)
+    assert [
+        (line["description"], line["quantity"], line["amount"]) for line in invoice["lines"]
+    ] == [("access", "1", "49.90"), ("calls (eu)", "3", "0.04"), ("calls (us)", "1", "0.02")]
+    assert number in [one["number"] for one in tollbook(billed, "invoice", "list")]
+    balance = tollbook(billed, "ledger", "trial-balance")
+    assert balance["totals"]["EUR"]["balance_minor"] == 0
+    shown = run_tollbook("invoice", "show", number, "--trace", "--data-dir", str(billed.data_dir))
+    assert "calls (eu)" in shown.stdout
+    assert "tier 2 at 0.01" in shown.stdout
+
+
+def test_usage_without_an_owner_is_named(billed: EmbeddedStack) -> None:
+    tollbook(billed, "bill", "--through", str(THIS_MONTH))
+    rows = tollbook(billed, "usage", "unassigned")["rows"]
+    assert {"meter": "billed_calls", "subject": "nobody", "quantity": "1"} in rows
+    assert not [row for row in rows if row["subject"].startswith("acme")]
+
+
+def test_faults_are_told_all_at_once_and_nothing_is_applied(
+    billed: EmbeddedStack, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(
+        "customers:\n- {key: NEW, name: New, currency: EUR, zone: UTC}\n"
+        "- {key: NEWER, name: Newer, currency: EURO}\n"
+        "subscriptions:\n- {key: S, customer: NONE, start: 2013-01-01, items: []}\n"
+    )
+    done = run_tollbook("apply", str(bad), "--data-dir", str(billed.data_dir))
+    assert done.returncode == 1
+    told = done.stderr.replace(f"{bad}:", "").splitlines()
+    assert [line.partition(":")[0] for line in told[:3]] == ["2", "3", "5"]
+    assert told[3] == "tollbook: nothing was applied: 3 faults"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("bill", "--through", "soon"),
+        ("close", "--period", "2013-13"),
+        ("close", "--period", f"{THIS_MONTH:%Y-%m}"),
+        ("invoice", "show", "NONE-1"),
+        ("ledger", "trial-balance", "--as-of", "today"),
+        ("apply", "/nowhere/at/all.yaml"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_1(
+    billed: EmbeddedStack, arguments: tuple[str, ...]
+) -> None:
+    done = run_tollbook(*arguments, "--data-dir", str(billed.data_dir))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+def test_a_price_is_quoted_without_a_stack(tmp_path: Path) -> None:
+    book = tmp_path / "book.yaml"
+    book.write_text(FACTS)
+    done = run_tollbook(
+        "price-book", "rate", str(book), "--charge", "calls", "--quantity", "1500", "--json"
+    )
+    quoted = json.loads(done.stdout)
+    assert (quoted["charge"], quoted["quantity"], quoted["currency"]) == ("calls", "1500", "EUR")
+    assert quoted["amount_minor"] == 3 + 1498
+    assert len(quoted["trace"]) == 2
