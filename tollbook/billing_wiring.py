@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -11,9 +11,10 @@ from billing.customer import parse_moment
 from billing.declaration import Declarations, read_declarations
 from billing.yaml_text import Fault, Tree, read_yaml
 from infra.embedded.errors import StackError
-from pipelines.reader import Reader
 from tollbook.stack_file import Stack
-from tollbook.usage_wiring import open_reader
+
+if TYPE_CHECKING:
+    from pipelines.reader import Reader
 
 Connection = psycopg.Connection[Any]
 
@@ -30,8 +31,10 @@ def open_database(stack: Stack) -> Connection:
         ) from error
 
 
-def open_usage(stack: Stack) -> Reader:
-    """Return what billing reads usage from."""
+def open_usage(stack: Stack) -> "Reader":
+    """Return what billing reads usage from; its drivers are imported only now."""
+    from tollbook.usage_wiring import open_reader  # noqa: PLC0415
+
     return open_reader(
         kafka_bootstrap=stack.kafka_bootstrap,
         postgres_dsn=stack.postgres_dsn,
