@@ -37,6 +37,8 @@ def _check_names(subscription: Subscription, after: Facts, fault: Fault) -> None
     if subscription.customer not in after.customers:
         fault(f"there is no customer {subscription.customer}")
     for item in subscription.items:
+        if item.start is not None and item.start < subscription.start:
+            fault(f"item {item.key} starts before it")
         book = after.price_books.get(item.price_book)
         if book is None:
             fault(f"there is no price book {item.price_book}")
@@ -51,12 +53,20 @@ def _check_billed(
     for name in ("customer", "start"):
         if getattr(was, name) != getattr(subscription, name):
             fault(f"it has been billed: its {name} does not change")
-    kept = {(item.key, item.price_book) for item in subscription.items}
+    kept = {(item.key, item.price_book, item.start) for item in subscription.items}
     for item in was.items:
-        if (item.key, item.price_book) not in kept:
-            fault(f"item {item.key} has been billed: removing it is not supported yet")
-    if subscription.end is not None and until.date() > subscription.end != was.end:
+        if (item.key, item.price_book, item.start) not in kept:
+            fault(f"item {item.key} has been billed: changing it is not supported yet")
+    known = {item.key for item in was.items}
+    for item in subscription.items:
+        if item.key not in known and item.start is None:
+            fault(f"item {item.key} is added to what has been billed: say since when with start:")
+    if subscription.end == was.end:
+        return
+    if subscription.end is not None and until.date() > subscription.end:
         fault(f"it has been billed until {until:%Y-%m-%d}, after its end")
+    elif was.end is not None and until.date() >= was.end:
+        fault("it has ended and been billed to its end: begin a new subscription")
 
 
 def _check_currencies(declared: Declarations, after: Facts) -> None:

@@ -85,6 +85,8 @@ class Item(BaseModel):
     key: Key
     price_book: Key
     version: Literal["follow"] | int = "follow"
+    start: Date | None = None
+    """The subscription's where it is not given."""
 
     @model_validator(mode="before")
     @classmethod

@@ -165,7 +165,7 @@ def _due_of(
     known = {period.starts_at for period in billed.get((subscription.key, item.key, key), ())}
     in_scope = takewhile(
         lambda period: scope.includes(period, charge.timing, zone),
-        periods(subscription.start, subscription.end, charge.months, zone),
+        periods(item.start or subscription.start, subscription.end, charge.months, zone),
     )
     for period in in_scope:
         pieces = _pieces(facts, subscription, item, key, period)

@@ -126,6 +126,12 @@ def invoice(connection: Connection, tenant: str, name: str) -> dict[str, Any] | 
             " ORDER BY ordinal",
             (tenant, uuid.UUID(head["id"])),
         ).fetchall()
+        customer = cursor.execute(
+            "SELECT content->>'name' AS name FROM customer_versions WHERE tenant = %s"
+            " AND customer = %s ORDER BY version DESC LIMIT 1",
+            (tenant, head["customer"]),
+        ).fetchone()
+    head["customer_name"] = customer["name"] if customer else head["customer"]
     return {**_with_amounts(head), "lines": [_line(line, head["currency"]) for line in lines]}
 
 

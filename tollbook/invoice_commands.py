@@ -73,7 +73,8 @@ def show_invoice(
         return
     console = Console(highlight=False)
     kind = found["document_type"].replace("_", " ").capitalize()
-    console.print(f"[bold]{kind} {found['number']}[/]  {found['customer']}  {found['state']}")
+    who = f"{found['customer']} {found['customer_name']}"
+    console.print(f"[bold]{kind} {found['number']}[/]  {who}  {found['state']}")
     console.print(
         f"issued {found['issued_on']}, due {found['due_on']}, {found['currency']}"
         f" {grouped(found['total'])}, open {grouped(found['amount_due'])}\n"

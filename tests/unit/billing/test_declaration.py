@@ -250,5 +250,39 @@ def test_a_subscription_needs_its_customer_its_book_and_prices_in_its_currency()
     assert all("has no price in EUR" in fault for fault in faults)
 
 
+def billed(until: datetime, customers: str = CUSTOMERS) -> Known:
+    return Known(facts_of(METERS, BOOK, customers), _meters(), {"UA-2013": until})
+
+
+@pytest.mark.parametrize(
+    ("change", "into", "message"),
+    [
+        ("start: 2013-01-01", "start: 2013-02-01", "its start does not change"),
+        ("customer: UA,", "customer: DL,", "its customer does not change"),
+        ("{key: main,", "{key: other,", "item main has been billed: changing it is not"),
+        ("start: 2013-01-01", "start: 2013-01-01, end: 2013-02-15", "it has been billed until"),
+        ("time_zone: America/New_York,", "", "changing its time_zone is not supported yet"),
+        (
+            "overrides: []}",
+            "overrides: []}, {key: more, price_book: book}",
+            "item more is added to what has been billed: say since when with start:",
+        ),
+    ],
+)
+def test_what_has_been_billed_stays(change: str, into: str, message: str) -> None:
+    until = datetime(2013, 3, 1, 5, tzinfo=UTC)
+    faults = faults_of(CUSTOMERS.replace(change, into), known=billed(until))
+    assert any(message in fault for fault in faults), faults
+
+
+def test_a_subscription_billed_to_its_end_is_not_prolonged() -> None:
+    ended = CUSTOMERS.replace("start: 2013-01-01", "start: 2013-01-01, end: 2013-02-15")
+    known = billed(datetime(2013, 2, 15, 5, tzinfo=UTC), ended)
+    [fault] = faults_of(CUSTOMERS, known=known)
+    assert "it has ended and been billed to its end: begin a new subscription" in fault
+    open_still = billed(datetime(2013, 2, 1, 5, tzinfo=UTC), ended)
+    assert faults_of(CUSTOMERS, known=open_still) == []
+
+
 def _meters() -> dict[str, MeterDefinition]:
     return {key: meter.definition for key, meter in declare(METERS).meters.items()}
