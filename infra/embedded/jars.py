@@ -7,6 +7,7 @@ broker that fails in a strange way.
 
 import hashlib
 import os
+import ssl
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,11 @@ from infra.embedded.errors import StackError
 ROOTS = ("org.apache.kafka:kafka_2.13:4.4.0", "org.slf4j:slf4j-simple:1.7.36")
 """What is wanted: Kafka, and a backend without which it logs nothing, not even a taken port."""
 
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+)
 MIRROR_VARIABLE = "TOLLBOOK_MAVEN_MIRROR"
 """Names a Maven repository to fetch from instead of Maven Central."""
 
@@ -134,10 +140,19 @@ def _digest(path: Path) -> str:
 def _maven_context(landing: Path) -> Any:
     from jgo.maven import MavenContext  # noqa: PLC0415 - half a second, needed only when fetching
 
+    trusted = _trusted_authorities()
+    if trusted is not None:
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", trusted)
     mirror = os.environ.get(MIRROR_VARIABLE)
     return MavenContext(
         repo_cache=landing, timeout=30, remote_repos={"mirror": mirror} if mirror else None
     )
+
+
+def _trusted_authorities() -> str | None:
+    """Return the file of whom this machine trusts: a company's proxy signs for itself."""
+    known = [os.environ.get("SSL_CERT_FILE"), ssl.get_default_verify_paths().cafile, *_BUNDLES]
+    return next((path for path in known if path and Path(path).is_file()), None)
 
 
 def _fetch(jar: Jar, directory: Path, context: Any) -> None:
