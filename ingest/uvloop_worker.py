@@ -153,11 +153,17 @@ async def _serve(settings: WorkerSettings) -> int:
     )
     await stop.wait()
     listener.close()
-    cut = await server.drain(settings.flow.drain_seconds_max)
-    left = producer.close(1.0)
+    status = await _drain(server, producer, settings.flow.drain_seconds_max)
     for task in tasks:
         task.cancel()
-    line = counters.summary()
+    return status
+
+
+async def _drain(server: HttpServer, producer: RecordProducer, seconds_max: float) -> int:
+    """Answer what is under way; returns 0 where no request was cut."""
+    cut = await server.drain(seconds_max)
+    left = producer.close(1.0)
+    line = server.counters.summary()
     sys.stderr.write(f"{line or 'ingest'} drained cut={cut} undelivered={left}\n")
     return 1 if cut or left else 0
 

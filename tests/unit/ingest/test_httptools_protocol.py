@@ -1,6 +1,7 @@
 """A connection without a network: answers in order, also those that come at once."""
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -59,8 +60,7 @@ class Transport:
         return False
 
     def statuses(self) -> list[int]:
-        lines = self.written.split(b"HTTP/1.1 ")[1:]
-        return [int(line[:3]) for line in lines]
+        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", self.written)]
 
 
 class Bench:
@@ -127,6 +127,16 @@ def test_what_follows_a_refused_request_is_not_acted_upon() -> None:
     bench.protocol.data_received(POST)
     assert bench.transport.statuses() == [400]
     assert bench.producer.groups == []
+    assert bench.transport.is_closed
+
+
+def test_a_broken_request_does_not_cut_the_answer_before_it() -> None:
+    bench = Bench()
+    bench.protocol.data_received(POST + b"nonsense\r\n\r\n")
+    bench.server.now += 1000
+    assert bench.protocol.deadline > bench.server.now
+    bench.producer.settle()
+    assert bench.transport.statuses() == [204, 400]
     assert bench.transport.is_closed
 
 
