@@ -8,7 +8,7 @@ twice. One run at a time per tenant.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from itertools import groupby
 from typing import Protocol
 
@@ -210,30 +210,29 @@ def _drafts(
     answers: Answers,
 ) -> list[Draft]:
     """Put what is due into one draft per customer and day; corrections go on the last one."""
+    due_by_customer, again_by_customer = _by_customer(rated_due), _by_customer(rated_again)
+    subscriptions: dict[str, list[str]] = {}
+    for key in settles:
+        subscriptions.setdefault(facts.subscriptions[key].customer, []).append(key)
     found: list[Draft] = []
-    keys = {facts.subscriptions[key].customer for key in settles}
-    for customer in sorted(keys):
-        own_due = [r for r in rated_due if r.inputs.billed.customer == customer]
-        again = [r for r in rated_again if r.inputs.billed.customer == customer]
-        account = facts.customers[customer]
-        alone_on = local_date(scope.end(account.zone), account.zone)
-        days = sorted({r.inputs.billed.bill_on for r in own_due}) or [alone_on]
-        for day in days:
-            is_last = day == days[-1]
-            on_day = [r for r in own_due if r.inputs.billed.bill_on == day]
-            corrected = again if is_last else []
-            found.append(
-                Draft(
-                    account,
-                    day,
-                    tuple(on_day),
-                    tuple(corrected),
-                    tuple(
-                        key
-                        for key in settles
-                        if is_last and facts.subscriptions[key].customer == customer
-                    ),
-                    answers.evidence([*on_day, *corrected]),
-                )
-            )
+    for key, own in sorted(subscriptions.items()):
+        customer = facts.customers[key]
+        due_on: dict[date, list[Rated]] = {}
+        for rated in due_by_customer.get(key, ()):
+            due_on.setdefault(rated.inputs.billed.bill_on, []).append(rated)
+        alone_on = local_date(scope.end(customer.zone), customer.zone)
+        last = max(due_on, default=alone_on)
+        for day in due_on or [last]:
+            on_day = due_on.get(day, [])
+            again = again_by_customer.get(key, []) if day == last else []
+            evidence = answers.evidence([*on_day, *again])
+            settled = tuple(own) if day == last else ()
+            found.append(Draft(customer, day, tuple(on_day), tuple(again), settled, evidence))
     return sorted(found, key=lambda draft: (draft.bill_on, draft.customer.key))
+
+
+def _by_customer(rated: Sequence[Rated]) -> dict[str, list[Rated]]:
+    found: dict[str, list[Rated]] = {}
+    for one in rated:
+        found.setdefault(one.inputs.billed.customer, []).append(one)
+    return found
