@@ -11,7 +11,7 @@ from rich.console import Console
 
 from infra.embedded import control
 from infra.embedded.board import StackState, read_state
-from infra.embedded.cleaning import count_of
+from infra.embedded.cleaning import count_of, leftovers
 from infra.embedded.errors import StackError
 from infra.embedded.jars import cache_directory, fetch_jars, missing_jars, read_lock
 from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
@@ -94,6 +94,12 @@ def status(
     """Show every part of the stack; the exit status is 1 unless all are ready."""
     state = read_state(data_dir.resolve())
     if state is None or not state.is_up:
+        left = len(leftovers(data_dir.resolve()))
+        if left:
+            raise StackError(
+                f"the stack in {data_dir} was killed, with {count_of(left)} left over",
+                "End them with `tollbook down`, or go on with `tollbook up`, which ends them too.",
+            )
         raise StackError(
             f"no stack is up in {data_dir}",
             f"Start one with `tollbook up --detach --data-dir {data_dir}`.",

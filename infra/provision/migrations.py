@@ -55,7 +55,7 @@ def pending(migrations: Iterable[Migration], applied: Mapping[str, str]) -> list
         elif checksum != migration.checksum:
             raise MigrationError(
                 f"{migration.name} has changed since it was applied: undo the change and put it "
-                "into a new file"
+                "into a new file, or start anew with another data folder"
             )
     return todo
 
