@@ -38,7 +38,7 @@ def _version(number: int) -> str:
     )
 
 
-def _customers(owners: dict[str, tuple[str, int, str]]) -> str:
+def customers_yaml(owners: dict[str, tuple[str, int, str]]) -> str:
     """A subject belongs to the first customer until a day of January, then to the second."""
     parts: dict[str, list[str]] = {"P": [], "Q": []}
     for subject, (first, day, second) in owners.items():
@@ -142,13 +142,13 @@ def test_invoices_and_corrections_equal_a_from_scratch_invoice(
     history: list[list[Event]], owned: list[dict[str, tuple[str, int, str]]], lives: int
 ) -> None:
     meters = {key: meter.definition for key, meter in declare(METERS).meters.items()}
-    facts = facts_of(METERS, BOOK, _customers(owned[0]), SUBSCRIPTIONS)
+    facts = facts_of(METERS, BOOK, customers_yaml(owned[0]), SUBSCRIPTIONS)
     store = FakeStore([facts])
     usage = FakeUsage(meters, revision=lambda: store.history[-1].revision)
     for step, (arrived, now_owned) in enumerate(zip(history, owned, strict=True)):
         usage.add(*arrived)
         if step:
-            store.history.append(facts_of(_customers(now_owned), before=store.history[-1]))
+            store.history.append(facts_of(customers_yaml(now_owned), before=store.history[-1]))
         scope = Scope("close", date(2013, 2 + step, 1))
         store.lives = lives
         try:
