@@ -108,6 +108,12 @@ class BilledPeriod:
     pieces: tuple[tuple[date, date, datetime, datetime, int], ...]
 
 
+def closable_at(following: date) -> datetime:
+    """Return from when a month can be closed: the next has begun everywhere, and usage settled."""
+    last_zone = timedelta(hours=12)
+    return datetime(following.year, following.month, 1, tzinfo=UTC) + last_zone + SETTLE_DELAY
+
+
 Interval = tuple[datetime, datetime]
 
 

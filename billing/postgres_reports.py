@@ -95,6 +95,27 @@ def invoices(
     return [_with_amounts(row) for row in rows]
 
 
+def bill_runs(
+    connection: Connection, tenant: str, after: str | None = None, limit: int = 1000
+) -> list[dict[str, Any]]:
+    """Return bill runs after one, in the order they were begun."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            "SELECT run_id AS id, kind, through, cut_number, state, started_at, finished_at"
+            " FROM bill_runs WHERE tenant = %s AND run_id > %s ORDER BY run_id LIMIT %s",
+            (tenant, _number(after), limit),
+        ).fetchall()
+    for row in rows:
+        for name in ("started_at", "finished_at"):
+            row[name] = row[name].isoformat() if row[name] else None
+    return rows
+
+
+def _number(cursor: str | None) -> int:
+    """Return a cursor that is a number; others are before all."""
+    return int(cursor) if cursor and cursor.isascii() and cursor.isdigit() else 0
+
+
 def issued_documents(
     connection: Connection, tenant: str, run_ids: Sequence[int]
 ) -> list[dict[str, Any]]:

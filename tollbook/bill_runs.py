@@ -1,32 +1,38 @@
-"""Runs a bill run to its end: a broken connection is made again, and the run goes on."""
+"""Runs a bill run or a close to its end: a broken connection is made again, and it goes on."""
 
 import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg
 
-from billing.due import Scope
+from billing.due import Scope, closable_at
 from billing.money import display
+from billing.period import add_months, last_day
+from billing.postgres_ledger import lock_books, post_month_ends
 from billing.postgres_reports import issued_documents
 from billing.postgres_runs import PostgresRuns
 from billing.run import Report, bill
 from billing.settlement import RepeatedLineError
 from infra.embedded.errors import StackError
+from pipelines.outage import TransientError
 from pipelines.usage import UsageReader
-from tollbook.billing_wiring import open_usage
+from tollbook.billing_wiring import open_database, open_usage
 from tollbook.stack_file import Stack
 
+Progress = Callable[[int, int], None]
+
 _ATTEMPTS = 6
+_DRIVERS = ("psycopg", "clickhouse_connect", "cimpl", "confluent_kafka", "urllib3")
 
 
 def run_scope(
     stack: Stack,
     scope: Scope,
-    progress: Callable[[int, int], None],
+    progress: Progress,
     usage_of: Callable[[Stack], UsageReader] = open_usage,
 ) -> dict[str, Any]:
     """Bill a scope; returns what was issued, JSON-ready.
@@ -41,20 +47,50 @@ def run_scope(
                 store = PostgresRuns(connection, stack.tenant)
                 bill(store, usage_of(stack), scope, datetime.now(UTC), progress, report)
                 return _result(connection, stack.tenant, report)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            if attempt == _ATTEMPTS - 1:
-                raise StackError(
-                    f"Postgres broke off: {str(error).strip()}",
-                    "Run the command again: it goes on where it stopped.",
-                ) from error
-            time.sleep(0.2 * 2**attempt * (1 + random.random()))  # noqa: S311 - jitter
-        except (TimeoutError, LookupError) as error:
-            raise StackError(str(error), "See `tollbook status`.") from error
         except RepeatedLineError as error:
             raise StackError(
                 f"parked, since it has lines already: {error}", "Nothing of it was billed again."
             ) from error
+        except TimeoutError as error:
+            raise StackError(str(error), "See `tollbook status`.") from error
+        except Exception as error:
+            if not _is_outage(error):
+                raise
+            if attempt == _ATTEMPTS - 1:
+                raise StackError(
+                    f"a server broke off: {str(error).strip().splitlines()[0]}",
+                    "Run the command again: it goes on where it stopped.",
+                ) from error
+            time.sleep(0.2 * 2**attempt * (1 + random.random()))  # noqa: S311 - jitter
     raise AssertionError("unreachable")
+
+
+def close_month(
+    stack: Stack, month: date, progress: Progress, *, lock: bool = False
+) -> dict[str, Any]:
+    """Bill, recognise and accrue a month; returns what was issued and booked, JSON-ready."""
+    following = add_months(month, 1)
+    with open_database(stack) as connection:
+        is_virtual = PostgresRuns(connection, stack.tenant).has_virtual_clock()
+    if not is_virtual and datetime.now(UTC) < closable_at(following):
+        raise StackError(
+            f"{month:%Y-%m} is not over in every time zone",
+            f"Close it from {closable_at(following):%Y-%m-%d %H:%M} UTC.",
+        )
+    result = run_scope(stack, Scope("close", following), progress)
+    with open_database(stack) as connection:
+        result["entries"] = post_month_ends(connection, stack.tenant, month)
+        if lock:
+            lock_books(connection, stack.tenant, last_day(month))
+            result["locked_through"] = last_day(month).isoformat()
+    return result
+
+
+def _is_outage(error: Exception) -> bool:
+    """Return whether a server was away: the same call may succeed later."""
+    if isinstance(error, psycopg.Error):
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return isinstance(error, TransientError) or type(error).__module__.startswith(_DRIVERS)
 
 
 def _result(connection: Any, tenant: str, report: Report) -> dict[str, Any]:

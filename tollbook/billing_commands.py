@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from infra.embedded.errors import StackError
 from tollbook import invoice_commands, price_book_commands
-from tollbook.stack_file import DEFAULT_DATA_DIR, Stack, read_stack
+from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="The stack to work on.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -86,11 +86,13 @@ def bill(
 ) -> None:
     """Issue all that falls due through a moment; running it again bills nothing twice."""
     from billing.due import Scope  # noqa: PLC0415
-    from tollbook import billing_wiring as wiring  # noqa: PLC0415
+    from tollbook.bill_runs import run_scope  # noqa: PLC0415
+    from tollbook.billing_wiring import read_moment  # noqa: PLC0415
 
-    scope = Scope("bill", wiring.read_moment(through))
+    scope = Scope("bill", read_moment(through))
     stack = read_stack(data_dir.resolve())
-    result = _run(stack, scope, as_json=as_json)
+    with _shown_progress(quiet=as_json) as progress:
+        result = run_scope(stack, scope, progress)
     _print_result(result, as_json=as_json)
 
 
@@ -102,50 +104,17 @@ def close(
     as_json: AsJson = False,
 ) -> None:
     """Bill all that is due in a month, recognise and accrue what it earned, and close it."""
-    from billing.due import Scope  # noqa: PLC0415
-    from billing.period import add_months, last_day, month_of  # noqa: PLC0415
-    from billing.postgres_ledger import lock_books, post_month_ends  # noqa: PLC0415
-    from tollbook import billing_wiring as wiring  # noqa: PLC0415
+    from billing.period import month_of  # noqa: PLC0415
+    from tollbook.bill_runs import close_month  # noqa: PLC0415
 
     try:
         month = month_of(period)
     except ValueError as error:
         raise StackError(f"not a month: {period}", "Write it like 2013-01.") from error
     stack = read_stack(data_dir.resolve())
-    following = add_months(month, 1)
-    _check_is_over(stack, following, period)
-    result = _run(stack, Scope("close", following), as_json=as_json)
-    with wiring.open_database(stack) as connection:
-        result["entries"] = post_month_ends(connection, stack.tenant, month)
-        if lock:
-            lock_books(connection, stack.tenant, last_day(month))
-            result["locked_through"] = last_day(month).isoformat()
-    _print_result(result, as_json=as_json)
-
-
-def _check_is_over(stack: Stack, following: date, period: str) -> None:
-    """Refuse a month that is not over in every zone, unless the tenant has a clock of its own."""
-    from billing.due import SETTLE_DELAY  # noqa: PLC0415
-    from billing.postgres_runs import PostgresRuns  # noqa: PLC0415
-    from tollbook import billing_wiring as wiring  # noqa: PLC0415
-
-    over = datetime(following.year, following.month, 1, 12, tzinfo=UTC) + SETTLE_DELAY
-    with wiring.open_database(stack) as connection:
-        if (
-            datetime.now(UTC) < over
-            and not PostgresRuns(connection, stack.tenant).has_virtual_clock()
-        ):
-            raise StackError(
-                f"{period} is not over in every time zone",
-                f"Close it from {over:%Y-%m-%d %H:%M} UTC.",
-            )
-
-
-def _run(stack: Stack, scope: Any, *, as_json: bool) -> dict[str, Any]:
-    from tollbook.bill_runs import run_scope  # noqa: PLC0415
-
     with _shown_progress(quiet=as_json) as progress:
-        return run_scope(stack, scope, progress)
+        result = close_month(stack, month, progress, lock=lock)
+    _print_result(result, as_json=as_json)
 
 
 @contextmanager

@@ -29,7 +29,9 @@ def client(stack: EmbeddedStack) -> Iterator[TestClient]:
                 "INSERT INTO api_keys (key_hash, tenant, name, role) VALUES (%s, %s, %s, %s)",
                 (digest, tenant, key, role),
             )
-        with TestClient(build_app(dsn), raise_server_exceptions=False) as client:
+        with TestClient(
+            build_app({"TOLLBOOK_POSTGRES_DSN": dsn}), raise_server_exceptions=False
+        ) as client:
             yield client
 
 
@@ -39,10 +41,10 @@ def get(client: TestClient, path: str, key: str = "tb_owner") -> Any:
     return answer.json()
 
 
-LISTS = ["meters", "customers", "subscriptions", "price-books", "invoices"]
+LISTS = ["meters", "customers", "subscriptions", "price-books", "invoices", "bill-runs"]
 
 
-@pytest.mark.parametrize(("what", "count"), [*zip(LISTS, [4, 2, 2, 1, 4], strict=True)])
+@pytest.mark.parametrize(("what", "count"), [*zip(LISTS, [4, 2, 2, 1, 4, 1], strict=True)])
 def test_lists_come_in_pages_that_join(client: TestClient, what: str, count: int) -> None:
     whole = get(client, f"/v1/{what}")
     assert (len(whole["items"]), whole["next"]) == (count, None)
@@ -108,6 +110,17 @@ def test_every_refusal_is_a_problem_document(client: TestClient, path: str, stat
     assert answer.json()["status"] == status
 
 
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"through": "2013-01-01", "period": "2013-01"}, {"period": "2013-13"}, {"when": "now"}, {"through": "now"},
+     {"through": "2013-01-01", "lock": True}],
+)  # fmt: skip
+def test_a_bill_run_says_what_it_bills(client: TestClient, body: dict[str, Any]) -> None:
+    answer = client.post("/v1/bill-runs", json=body, headers={"Authorization": "Bearer tb_owner"})
+    assert answer.status_code == 422
+    assert answer.json()["errors"]
+
+
 def test_health_needs_no_key(client: TestClient) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ready"}
@@ -116,7 +129,9 @@ def test_health_needs_no_key(client: TestClient) -> None:
 
 def test_a_database_that_is_away_is_said_to_be(stack: EmbeddedStack) -> None:
     dsn = stack.read().postgres_dsn.replace("/tollbook", "/nowhere")
-    with TestClient(build_app(dsn), raise_server_exceptions=False) as client:
+    with TestClient(
+        build_app({"TOLLBOOK_POSTGRES_DSN": dsn}), raise_server_exceptions=False
+    ) as client:
         assert client.get("/healthz").status_code == 200
         answer = client.get("/readyz")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.embedded_stack import EmbeddedStack, run_tollbook
@@ -97,6 +98,13 @@ def test_a_month_goes_from_events_to_an_invoice_once(billed: EmbeddedStack) -> N
     assert number in [one["number"] for one in tollbook(billed, "invoice", "list")]
     balance = tollbook(billed, "ledger", "trial-balance")
     assert balance["totals"]["EUR"]["balance_minor"] == 0
+    over_http = httpx.post(
+        f"{billed.read().api_url}/v1/bill-runs",
+        json={"through": str(THIS_MONTH)},
+        headers={"Authorization": f"Bearer {billed.read().api_key}"},
+        timeout=60,
+    )
+    assert (over_http.status_code, over_http.json()["documents"]) == (201, [])
     shown = run_tollbook("invoice", "show", number, "--trace", "--data-dir", str(billed.data_dir))
     assert "calls (eu)" in shown.stdout
     assert "tier 2 at 0.01" in shown.stdout
