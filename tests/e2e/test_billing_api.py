@@ -112,9 +112,15 @@ def test_every_refusal_is_a_problem_document(client: TestClient, path: str, stat
 
 @pytest.mark.parametrize(
     "body",
-    [{}, {"through": "2013-01-01", "period": "2013-01"}, {"period": "2013-13"}, {"when": "now"}, {"through": "now"},
-     {"through": "2013-01-01", "lock": True}],
-)  # fmt: skip
+    [
+        {},
+        {"through": "2013-01-01", "period": "2013-01"},
+        {"period": "2013-13"},
+        {"when": "now"},
+        {"through": "now"},
+        {"through": "2013-01-01", "lock": True},
+    ],
+)
 def test_a_bill_run_says_what_it_bills(client: TestClient, body: dict[str, Any]) -> None:
     answer = client.post("/v1/bill-runs", json=body, headers={"Authorization": "Bearer tb_owner"})
     assert answer.status_code == 422
