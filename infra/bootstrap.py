@@ -94,13 +94,8 @@ def find_python() -> str:
 
 
 def make_venv(python: str) -> None:
-    """Make `.venv`, unless there is one that works and has a supported version."""
-    inside = VENV / "bin" / "python"
-    if inside.exists():
-        version = _output([str(inside), "-c", _SHOWS_VERSION])
-        at_home = _output([str(inside), "-c", "import sys; print(sys.prefix)"]) == str(VENV)
-        if at_home and version in ["{}.{}".format(*wanted) for wanted in SUPPORTED]:
-            return
+    """Make `.venv` anew, so that it holds what the lock files name and nothing else."""
+    if VENV.exists():
         shutil.rmtree(str(VENV))
     _say(f"making .venv with {python}")
     _run([python, "-m", "venv", str(VENV)], "making .venv failed")
