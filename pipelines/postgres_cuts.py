@@ -95,13 +95,15 @@ class PostgresCuts:
         """Lay offsets over the segments; see `AsOf`."""
         whole_below = {}
         for at, end in offsets.items():
-            rows = self.connection.execute(
-                "SELECT start_offset, lead(start_offset) OVER (ORDER BY sequence) FROM segments"
-                " WHERE log = %s AND partition = %s ORDER BY sequence DESC",
-                (at.log, at.partition),
-            ).fetchall()
-            below = [(start, stop) for start, stop in rows if start < end]
-            start, stop = below[0] if below else (0, end)
+            row = self.connection.execute(
+                "SELECT s.start_offset, (SELECT min(n.start_offset) FROM segments n WHERE"
+                "   n.log = s.log AND n.partition = s.partition"
+                "   AND n.start_offset > s.start_offset)"
+                " FROM segments s WHERE s.log = %s AND s.partition = %s AND s.start_offset < %s"
+                " ORDER BY s.start_offset DESC LIMIT 1",
+                (at.log, at.partition, end),
+            ).fetchone()
+            start, stop = row or (0, end)
             whole_below[at] = end if stop is not None and stop <= end else start
         return AsOf(dict(offsets), whole_below)
 

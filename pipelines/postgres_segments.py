@@ -94,7 +94,7 @@ class PostgresSegments:
             self.connection.cursor(row_factory=dict_row)
             .execute(
                 f"SELECT {_COLUMNS} FROM segments WHERE log = %s AND partition = %s"
-                f" AND {condition} ORDER BY sequence DESC LIMIT 1",
+                f" AND {condition} ORDER BY start_offset DESC LIMIT 1",
                 (at.log, at.partition, value),
             )
             .fetchone()
