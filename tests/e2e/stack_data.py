@@ -26,7 +26,9 @@ def write_everywhere(stack: Stack, word: str) -> None:
 def produce(bootstrap: str, word: str) -> bool:
     """Write a tick into the usage topic; tell whether Kafka acknowledged it."""
     acknowledged: list[bool] = []
-    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0})
+    settings = {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0}
+    # What is waited for is Kafka, not this client's patience between two tries.
+    producer = Producer(settings | {"reconnect.backoff.max.ms": 100})
     producer.produce(
         TOPIC,
         Tick(reason=word, start=False).to_value(),
