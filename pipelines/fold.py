@@ -195,6 +195,8 @@ def _fold_meter(stream: _Stream, meter: ActiveMeter) -> Fold:
     elif definition.value is not None:
         exact, faults = values.numbers(stream.columns[definition.value])
         reasons = faults | reasons
+        if definition.aggregation == "percentile":
+            items, exact = values.plain_texts(exact), None
     rejections = []
     if reasons:
         refused = sorted(row for row in reasons if counted[row])

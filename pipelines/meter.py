@@ -6,11 +6,13 @@ A definition is immutable; a change is a new version. One schema serves YAML, th
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Aggregation = Literal["count", "sum", "max", "unique_count"]
+Aggregation = Literal["count", "sum", "avg", "min", "max", "unique_count", "percentile"]
+"""See `pipelines.aggregation` for what each keeps and answers."""
 
 VALUE_SCALE = 12
 """Values have at most 12 decimals and 18 digits before the point; others are rejected."""
@@ -37,6 +39,8 @@ class MeterDefinition(BaseModel):
     aggregation: Aggregation
     value: JsonPath | None = None
     """JSON path of the value in `data`; absent for count."""
+    percentile: Decimal | None = Field(default=None, gt=0, le=100, max_digits=6, decimal_places=3)
+    """Which one, for percentile: 95 is the value that 95 % of the events do not exceed."""
     dimensions: Mapping[str, JsonPath] = Field(default_factory=dict, max_length=8)
     filter: str | None = None
     """`data.<path> == <literal>`: only such events count."""
@@ -73,6 +77,8 @@ class MeterDefinition(BaseModel):
         if (self.aggregation == "count") != (self.value is None):
             needs = "takes no value" if self.aggregation == "count" else "needs a value"
             raise ValueError(f"a meter that aggregates by {self.aggregation} {needs}")
+        if (self.aggregation == "percentile") != (self.percentile is not None):
+            raise ValueError('a percentile meter, and no other, says which: percentile: "95"')
         return self
 
     @property
@@ -84,6 +90,18 @@ class MeterDefinition(BaseModel):
     def is_additive(self) -> bool:
         """True where quantities of adjacent intervals add up."""
         return self.aggregation in ("count", "sum")
+
+    @property
+    def keeps_items(self) -> bool:
+        """True where a window has a row per counted value."""
+        return self.aggregation in ("unique_count", "percentile")
+
+    @property
+    def rule(self) -> str:
+        """The aggregation as tables name it: `percentile(95)` says which."""
+        if self.percentile is None:
+            return self.aggregation
+        return f"{self.aggregation}({self.percentile.normalize():f})"
 
     @property
     def filter_parts(self) -> tuple[str, str] | None:

@@ -9,15 +9,16 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.topic import Tick
+from pipelines.aggregation import answer
 from pipelines.cut import AsOf, CutChain, EffectiveMeter, Ticks, aligned
-from pipelines.fold import EXACT, Worth, combine, fold_all
+from pipelines.fold import Worth, combine, fold_all
+from pipelines.meter import MeterDefinition
 from pipelines.outage import TransientError
 from pipelines.position import Log, LogPartition
 from pipelines.usage import ChangedUsage, Cut, Quantity, Span
@@ -109,7 +110,7 @@ class Reader:
         )
         for key, worth in self._from_raw(cut.tenant, versions, as_of, owned, group_by):
             totals[key] = combine(totals[key], worth) if key in totals else worth
-        return _quantities(definition.aggregation, totals, group_by)
+        return _quantities(definition, totals, group_by)
 
     def subjects(self, cut: Cut, meter: str, start: datetime, end: datetime) -> list[str]:
         """Return the subjects with usage; see `UsageReader.subjects`."""
@@ -247,22 +248,17 @@ def _straddled(as_of: AsOf) -> dict[LogPartition, tuple[int, int]]:
 
 
 def _quantities(
-    aggregation: str, totals: Mapping[Any, Worth], group_by: Sequence[str]
+    definition: MeterDefinition, totals: Mapping[Any, Worth], group_by: Sequence[str]
 ) -> list[Quantity]:
-    values: dict[tuple[str, tuple[str, ...]], Decimal] = {}
-    for (owner, dims, _item), (count, total, _, greatest) in totals.items():
-        if not count:
-            continue
-        key = (owner, dims)
-        if aggregation == "max":
-            values[key] = max(values.get(key, greatest), greatest)
-        else:
-            added = {"count": Decimal(count), "sum": total, "unique_count": Decimal(1)}
-            values[key] = EXACT.add(values.get(key, Decimal(0)), added[aggregation])
-    return [
-        Quantity(owner, dict(zip(group_by, dims, strict=True)), value)
-        for (owner, dims), value in sorted(values.items())
-    ]
+    worths: dict[tuple[str, tuple[str, ...]], list[tuple[str, Worth]]] = {}
+    for (owner, dims, item), worth in totals.items():
+        worths.setdefault((owner, dims), []).append((item, worth))
+    found = []
+    for (owner, dims), of_owner in sorted(worths.items()):
+        value = answer(definition, of_owner)
+        if value is not None:
+            found.append(Quantity(owner, dict(zip(group_by, dims, strict=True)), value))
+    return found
 
 
 def _lagging(what: str, places: Sequence[LogPartition]) -> str:

@@ -126,6 +126,16 @@ def _compacted(codes: Any, size: int) -> tuple[list[int], Any]:
     return distinct.tolist(), places[codes]
 
 
+def plain_texts(exact: Any) -> Codes:
+    """Return a column of `VALUE_TYPE` as texts: one spelling per number, as short as can be."""
+    encoded = exact.cast(pa.string()).dictionary_encode()
+    shortest = [
+        text.rstrip("0").rstrip(".") if "." in text else text
+        for text in (f"{Decimal(value):f}" for value in encoded.dictionary.to_pylist())
+    ]
+    return _merged(encoded.indices.to_numpy().astype(np.int64), shortest)
+
+
 def matches(column: Column, literal: bytes) -> Any:
     """Tell per row whether the value equals a JSON literal, in kind and in value."""
     wanted = _scalar(literal)

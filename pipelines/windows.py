@@ -60,8 +60,7 @@ class SegmentWindows:
 
     def _of(self, meter: ActiveMeter) -> "_MeterWindows":
         if meter not in self._meters:
-            has_items = meter.definition.aggregation == "unique_count"
-            self._meters[meter] = _MeterWindows(has_items)
+            self._meters[meter] = _MeterWindows(meter.definition.keeps_items)
         return self._meters[meter]
 
     @property
@@ -88,7 +87,7 @@ class SegmentWindows:
             _repeat(meter.tenant, rows),
             _repeat(meter.definition.key, rows),
             _repeat(meter.version, rows, pa.uint32()),
-            _repeat(meter.definition.aggregation, rows),
+            _repeat(meter.definition.rule, rows),
             held.subjects,
             held.dimensions,
             held.items,
@@ -131,7 +130,7 @@ class _MeterWindows:
     _dimensions: dict[Hashable, int] = field(default_factory=dict)
     _items: dict[Hashable, int] = field(default_factory=dict)
     _groups: dict[Hashable, int] = field(default_factory=dict)
-    """(dimensions, item) as one code; only unique_count has items."""
+    """(dimensions, item) as one code, where the meter keeps items."""
     _starts: dict[Hashable, int] = field(default_factory=dict)
     _rows: dict[Hashable, int] = field(default_factory=dict)
     _keys: Any = field(default_factory=lambda: np.zeros((0, 4), np.int64))

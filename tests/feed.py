@@ -1,6 +1,7 @@
 """A sender that never gives up, and the truth of what it sent."""
 
 import json
+import math
 import random
 import threading
 import time
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import httpx
@@ -54,15 +56,24 @@ class Truth:
 
     def expected(self) -> dict[str, dict[str, Decimal]]:
         """Recount: per meter and subject."""
-        found: dict[str, dict[str, Any]] = {"calls": {}, "units": {}, "top": {}, "who": {}}
+        of_subject: dict[str, list[dict[str, Any]]] = {}
         for event in self.events:
-            subject, data = event["subject"], event["data"]
-            units = Decimal(data["units"])
-            found["calls"][subject] = found["calls"].get(subject, Decimal(0)) + 1
-            found["units"][subject] = found["units"].get(subject, Decimal(0)) + units
-            found["top"][subject] = max(found["top"].get(subject, units), units)
-            found["who"].setdefault(subject, set()).add(data["who"])
-        found["who"] = {subject: Decimal(len(who)) for subject, who in found["who"].items()}
+            of_subject.setdefault(event["subject"], []).append(event["data"])
+        found: dict[str, dict[str, Decimal]] = {}
+        for subject, data in of_subject.items():
+            units = sorted(Decimal(each["units"]) for each in data)
+            mean = Fraction(sum(units, Decimal(0))) / len(units)
+            answers = {
+                "calls": Decimal(len(data)),
+                "units": sum(units, Decimal(0)),
+                "least": units[0],
+                "top": units[-1],
+                "mean": Decimal(int(mean * 10**12 + Fraction(1, 2))) / 10**12,
+                "p90": units[math.ceil(Fraction(90 * len(units), 100)) - 1],
+                "who": Decimal(len({each["who"] for each in data})),
+            }
+            for name, value in answers.items():
+                found.setdefault(name, {})[subject] = value
         return found
 
     def definitions(self) -> list[dict[str, Any]]:
@@ -70,7 +81,10 @@ class Truth:
         shapes: list[dict[str, Any]] = [
             {"key": "calls", "aggregation": "count", "dimensions": {"region": "$.region"}},
             {"key": "units", "aggregation": "sum", "value": "$.units"},
+            {"key": "least", "aggregation": "min", "value": "$.units"},
             {"key": "top", "aggregation": "max", "value": "$.units"},
+            {"key": "mean", "aggregation": "avg", "value": "$.units"},
+            {"key": "p90", "aggregation": "percentile", "value": "$.units", "percentile": "90"},
             {"key": "who", "aggregation": "unique_count", "value": "$.who"},
         ]
         prefix = self.event_type.replace(".", "_")

@@ -9,29 +9,39 @@ COMMENT 'Accepted events, each once';
 -- One row per window, dimensions and item, whatever segments added to it.
 CREATE VIEW IF NOT EXISTS usage_by_item AS
 SELECT tenant, meter, meter_version, aggregation, subject, dimensions, item, window_start,
-    window_end, sum(count) AS events, sum(sum) AS total, max(max) AS greatest
+    window_end, sum(count) AS events, sum(sum) AS total, min(min) AS least, max(max) AS greatest
 FROM usage_windows FINAL
 GROUP BY tenant, meter, meter_version, aggregation, subject, dimensions, item, window_start,
     window_end
-COMMENT 'Windows merged over the log; unique_count has one row per counted item';
+COMMENT 'Windows merged over the log; unique_count and percentile have one row per value';
 
 CREATE VIEW IF NOT EXISTS usage_minutely AS
 SELECT tenant, meter, meter_version, subject,
     JSONExtract(dims, 'Map(String, String)') AS dimensions, window_start,
     window_ends AS window_end,
     multiIf(aggregation = 'sum', toDecimal128(amount, 12),
-            aggregation = 'max', toDecimal128(peak, 12),
-            aggregation = 'unique_count', toDecimal128(items, 12),
+            aggregation = 'avg', toDecimal128(round(divideDecimal(amount, toDecimal256(events, 0), 13), 12), 12),
+            aggregation = 'min', toDecimal128(low, 12),
+            aggregation = 'max', toDecimal128(high, 12),
+            aggregation = 'unique_count', toDecimal128(length(ranked), 12),
+            startsWith(aggregation, 'percentile'),
+                ranked[arrayFirstIndex(reached -> reached * 100
+                    >= toDecimal64OrZero(extract(aggregation, '\\d[\\d.]*'), 3) * events,
+                    arrayCumSum(ranked.3))].1,
             toDecimal128(events, 12)) AS value,
     events
 FROM (
-    SELECT tenant, meter, meter_version, aggregation, subject, dims, starts AS window_start,
+    SELECT tenant, meter, meter_version, aggregation, subject, dims, start_of AS window_start,
         max(ends) AS window_ends, sum(counted) AS events, sum(total) AS amount,
-        max(greatest) AS peak, uniqExactIf(item, counted > 0) AS items
+        min(least) AS low, max(greatest) AS high,
+        arraySort(groupArrayIf((toDecimal128OrZero(item, 12), item, counted), item != '')) AS ranked
     FROM (
         SELECT tenant, meter, meter_version, aggregation, subject, dimensions AS dims, item,
-            window_start AS starts, window_end AS ends, events AS counted, total, greatest
+            window_start AS start_of, max(window_end) AS ends, sum(events) AS counted,
+            sum(total) AS total, min(least) AS least, max(greatest) AS greatest
         FROM usage_by_item
+        GROUP BY tenant, meter, meter_version, aggregation, subject, dims, item, start_of
+        HAVING counted > 0
     )
     GROUP BY tenant, meter, meter_version, aggregation, subject, dims, window_start
 )
@@ -42,18 +52,28 @@ SELECT tenant, meter, meter_version, subject,
     JSONExtract(dims, 'Map(String, String)') AS dimensions, window_start,
     addHours(window_start, 1) AS window_end,
     multiIf(aggregation = 'sum', toDecimal128(amount, 12),
-            aggregation = 'max', toDecimal128(peak, 12),
-            aggregation = 'unique_count', toDecimal128(items, 12),
+            aggregation = 'avg', toDecimal128(round(divideDecimal(amount, toDecimal256(events, 0), 13), 12), 12),
+            aggregation = 'min', toDecimal128(low, 12),
+            aggregation = 'max', toDecimal128(high, 12),
+            aggregation = 'unique_count', toDecimal128(length(ranked), 12),
+            startsWith(aggregation, 'percentile'),
+                ranked[arrayFirstIndex(reached -> reached * 100
+                    >= toDecimal64OrZero(extract(aggregation, '\\d[\\d.]*'), 3) * events,
+                    arrayCumSum(ranked.3))].1,
             toDecimal128(events, 12)) AS value,
     events
 FROM (
-    SELECT tenant, meter, meter_version, aggregation, subject, dims, toDateTime64(toStartOfHour(starts), 3, 'UTC') AS window_start,
+    SELECT tenant, meter, meter_version, aggregation, subject, dims, start_of AS window_start,
         max(ends) AS window_ends, sum(counted) AS events, sum(total) AS amount,
-        max(greatest) AS peak, uniqExactIf(item, counted > 0) AS items
+        min(least) AS low, max(greatest) AS high,
+        arraySort(groupArrayIf((toDecimal128OrZero(item, 12), item, counted), item != '')) AS ranked
     FROM (
         SELECT tenant, meter, meter_version, aggregation, subject, dimensions AS dims, item,
-            window_start AS starts, window_end AS ends, events AS counted, total, greatest
+            toDateTime64(toStartOfHour(window_start), 3, 'UTC') AS start_of, max(window_end) AS ends, sum(events) AS counted,
+            sum(total) AS total, min(least) AS least, max(greatest) AS greatest
         FROM usage_by_item
+        GROUP BY tenant, meter, meter_version, aggregation, subject, dims, item, start_of
+        HAVING counted > 0
     )
     GROUP BY tenant, meter, meter_version, aggregation, subject, dims, window_start
 )
@@ -64,18 +84,28 @@ SELECT tenant, meter, meter_version, subject,
     JSONExtract(dims, 'Map(String, String)') AS dimensions, window_start,
     addDays(window_start, 1) AS window_end,
     multiIf(aggregation = 'sum', toDecimal128(amount, 12),
-            aggregation = 'max', toDecimal128(peak, 12),
-            aggregation = 'unique_count', toDecimal128(items, 12),
+            aggregation = 'avg', toDecimal128(round(divideDecimal(amount, toDecimal256(events, 0), 13), 12), 12),
+            aggregation = 'min', toDecimal128(low, 12),
+            aggregation = 'max', toDecimal128(high, 12),
+            aggregation = 'unique_count', toDecimal128(length(ranked), 12),
+            startsWith(aggregation, 'percentile'),
+                ranked[arrayFirstIndex(reached -> reached * 100
+                    >= toDecimal64OrZero(extract(aggregation, '\\d[\\d.]*'), 3) * events,
+                    arrayCumSum(ranked.3))].1,
             toDecimal128(events, 12)) AS value,
     events
 FROM (
-    SELECT tenant, meter, meter_version, aggregation, subject, dims, toDateTime64(toStartOfDay(starts), 3, 'UTC') AS window_start,
+    SELECT tenant, meter, meter_version, aggregation, subject, dims, start_of AS window_start,
         max(ends) AS window_ends, sum(counted) AS events, sum(total) AS amount,
-        max(greatest) AS peak, uniqExactIf(item, counted > 0) AS items
+        min(least) AS low, max(greatest) AS high,
+        arraySort(groupArrayIf((toDecimal128OrZero(item, 12), item, counted), item != '')) AS ranked
     FROM (
         SELECT tenant, meter, meter_version, aggregation, subject, dimensions AS dims, item,
-            window_start AS starts, window_end AS ends, events AS counted, total, greatest
+            toDateTime64(toStartOfDay(window_start), 3, 'UTC') AS start_of, max(window_end) AS ends, sum(events) AS counted,
+            sum(total) AS total, min(least) AS least, max(greatest) AS greatest
         FROM usage_by_item
+        GROUP BY tenant, meter, meter_version, aggregation, subject, dims, item, start_of
+        HAVING counted > 0
     )
     GROUP BY tenant, meter, meter_version, aggregation, subject, dims, window_start
 )

@@ -10,6 +10,7 @@ from tests.embedded_stack import EmbeddedStack
 from tests.feed import Truth, send_all, utc_now
 from tests.metering import check_totals, create_meters, cut_now, quantities, reader_of
 from tollbook.stack_file import Stack
+from tollbook.usage_wiring import open_clickhouse
 
 
 def post(stack: Stack, events: list[dict[str, object]]) -> None:
@@ -126,3 +127,34 @@ def test_changes_between_two_cuts_name_every_window_touched(stack: EmbeddedStack
             and row.start <= time < row.end
             for row in changed
         ), event
+
+
+def test_the_views_answer_what_a_recount_does(stack: EmbeddedStack) -> None:
+    """Over a day, since the events may lie on both sides of midnight: per subject and day."""
+    known = stack.read()
+    truth = Truth.generate(8, 1500, "views", utc_now())
+    create_meters(known, truth.definitions())
+    post(known, truth.events)
+    cut_now(known)
+    days: dict[str, Truth] = {}
+    for event in truth.events:
+        day = str(datetime.fromisoformat(str(event["time"])).date())
+        of_day = days.setdefault(day, Truth(truth.event_type, truth.start, truth.end))
+        of_day.events.append(event)
+    rows = (
+        open_clickhouse(known.clickhouse_url)
+        .query(
+            "SELECT toString(toDate(window_start)), meter, subject, sum(value) FROM usage_daily"
+            " WHERE meter LIKE 'views_%' GROUP BY ALL"
+        )
+        .result_rows
+    )
+    found = {
+        (day, meter.removeprefix("views_"), subject): value for day, meter, subject, value in rows
+    }
+    assert found == {
+        (day, name, subject): value
+        for day, of_day in days.items()
+        for name, by_subject in of_day.expected().items()
+        for subject, value in by_subject.items()
+    }

@@ -45,6 +45,8 @@ def test_limbs_of_a_slice_are_those_of_its_rows() -> None:
         {"aggregation": "count", "dimensions": {"d": "$.d"}},
         {"aggregation": "sum", "value": "$.v", "dimensions": {"d": "$.d"}},
         {"aggregation": "max", "value": "$.v"},
+        {"aggregation": "avg", "value": "$.v", "dimensions": {"e": "$.e"}},
+        {"aggregation": "percentile", "value": "$.v", "percentile": "95"},
         {"aggregation": "unique_count", "value": "$.d", "dimensions": {"e": "$.e"}},
     ],
 )
