@@ -13,6 +13,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+_REPEAT_SECONDS = 30.0
+
 
 class SendProgress:
     """Shows how far a file is, on a terminal or as one line at the end."""
@@ -32,6 +34,7 @@ class SendProgress:
         self._began = time.monotonic()
         self._first: int | None = None
         self._warned_at = float("-inf")
+        self._warned_of = ""
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -55,8 +58,8 @@ class SendProgress:
         self._bar.update(self._task, completed=offset, events=events)
 
     def warn(self, reason: str) -> None:
-        """Say that a request is sent again; at most once a second."""
+        """Say that requests are sent again, and why: when that changes, else now and then."""
         now = time.monotonic()
-        if now - self._warned_at >= 1.0:
-            self._warned_at = now
-            self._console.print(f"[yellow]sending again: {reason}[/]")
+        if reason != self._warned_of or now - self._warned_at >= _REPEAT_SECONDS:
+            self._warned_at, self._warned_of = now, reason
+            self._console.print(f"sending again: {reason}", style="yellow", markup=False)

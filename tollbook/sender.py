@@ -116,7 +116,8 @@ class Sender:
         except httpx.UnsupportedProtocol as error:
             raise SendError(f"not an HTTP address: {error}") from error
         except httpx.TransportError as error:
-            return None, f"{type(error).__name__}: {error}", 0.0
+            reason = f"{type(error).__name__} at {self.client.base_url}: {error}"
+            return None, reason, 0.0
         if answer.status_code in _AGAIN:
             after = answer.headers.get("retry-after", "0")
             seconds = float(after) if after.isascii() and after.isdigit() else 0.0

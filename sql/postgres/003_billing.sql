@@ -439,9 +439,18 @@ BEGIN
     FOREACH kept IN ARRAY ARRAY['price_book_versions', 'customer_versions', 'subscription_versions',
         'subject_assignments', 'billed_periods', 'rating_states', 'settled_cuts', 'invoices',
         'invoice_lines', 'rating_inputs', 'invoice_inputs', 'credit_applications',
-        'journal_entries', 'postings', 'accounting_locks']
+        'journal_entries', 'postings', 'accounting_locks', 'invoice_series', 'line_positions',
+        'fact_revisions', 'meters', 'segments', 'cuts', 'cut_offsets']
     LOOP
         EXECUTE format('CREATE TRIGGER %I BEFORE TRUNCATE ON %I'
             ' FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', kept || '_keep', kept);
     END LOOP;
 END $$;
+
+-- These change as counters do; their rows stay.
+CREATE TRIGGER invoice_series_stay BEFORE DELETE ON invoice_series
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER line_positions_stay BEFORE DELETE ON line_positions
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER fact_revisions_stay BEFORE DELETE ON fact_revisions
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();

@@ -2,10 +2,12 @@
 
 import io
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from ingest.event import Reception, parse_event
 from tollbook.event_files import CsvMapping, CsvReader, MappingError, read_ndjson
 
 FLIGHTS = (
@@ -79,6 +81,13 @@ def test_bytes_that_are_not_utf_8_stay_wrong_for_ingest_to_refuse() -> None:
     ((record, _),) = reader.records(0, 0, 0)
     with pytest.raises(ValueError, match="Expecting"):
         json.loads(record.event)
+
+
+def test_a_row_with_more_values_than_columns_is_made_for_ingest_to_refuse_by_name() -> None:
+    (event,) = events(b"flight,carrier\nF1,UA,N1,x\n", mapping(time=None, subject="carrier"))
+    refusals = parse_event(json.dumps(event).encode(), Reception(datetime.now(UTC)))
+    assert isinstance(refusals, list)
+    assert [refusal.field for refusal in refusals] == ["4 values for 2 columns"]
 
 
 def test_ndjson_lines_are_left_as_they_are() -> None:
