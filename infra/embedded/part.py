@@ -3,9 +3,23 @@
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-Run = Callable[[Sequence[str], Mapping[str, str]], Awaitable[None]]
-"""Runs a command to its end under the part's name and log; raises StackError where it fails."""
+
+class Run(Protocol):
+    """Runs a command under a part's name and log, while the part is prepared."""
+
+    async def __call__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        until: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """Wait for the command's end, which is asked for once `until` says so.
+
+        Raises:
+            StackError: the command fails.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -121,19 +121,36 @@ class Supervisor:
         if part.prepare is not None:
             self._board.change(part.name, "preparing")
 
-            async def run(command: Sequence[str], environment: Mapping[str, str]) -> None:
-                await self._run_once(part, command, environment)
+            async def run(
+                command: Sequence[str],
+                environment: Mapping[str, str],
+                until: Callable[[], Awaitable[bool]] | None = None,
+            ) -> None:
+                await self._run_once(part, command, environment, until)
 
-            await part.prepare(run)
+            try:
+                await part.prepare(run)
+            except StackError:
+                self._board.change(part.name, "failed")
+                raise
 
     async def _run_once(
-        self, part: Part, command: Sequence[str], environment: Mapping[str, str]
+        self,
+        part: Part,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        until: Callable[[], Awaitable[bool]] | None,
     ) -> None:
         log_start = _size(self._log(part))
         process = await self._launch(part, command, environment)
         self._processes[part.name] = process
-        if await process.wait() != 0:
-            self._fail(part, logs.tail(self._log(part), log_start))
+        if until is not None:
+            while process.returncode is None and not await until():  # noqa: ASYNC110 - asks a server
+                await asyncio.sleep(_POLL_SECONDS)
+            send(key_of(process.pid), part.stop_signal)
+        # A JVM that was asked to end says so by 128 + 15.
+        if await process.wait() not in {0, 128 + part.stop_signal if until else 0}:
+            raise self._error(part, logs.tail(self._log(part), log_start))
 
     async def _spawn(self, part: Part) -> asyncio.subprocess.Process:
         process = await self._launch(part, part.command, part.environment)
@@ -201,12 +218,12 @@ class Supervisor:
 
     def _give_up_if_hopeless(self, part: Part, failures: int, text: str) -> None:
         if failures >= _TRIES_AT_START or part.runs_once or logs.is_hopeless(text):
-            self._fail(part, text)
+            self._board.change(part.name, "failed")
+            raise self._error(part, text)
 
-    def _fail(self, part: Part, text: str) -> None:
-        self._board.change(part.name, "failed")
+    def _error(self, part: Part, text: str) -> StackError:
         problem, remedy = logs.explain(text, self._log(part), self._config.data_dir)
-        raise StackError(f"{part.name} does not start: {problem}", remedy)
+        return StackError(f"{part.name} does not start: {problem}", remedy)
 
     async def _take_down(self, failure: BaseException | None) -> int:
         """End the parts, those that others lean on last; return the exit status."""
