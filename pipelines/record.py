@@ -119,6 +119,8 @@ def positioned(decoded: Sequence[Decoded]) -> Any:
     if not with_events:
         return POSITIONED_SCHEMA.empty_table()
     events = pa.Table.from_batches([d.batch for d in with_events], schema=EVENT_SCHEMA)
+    # One chunk a column: each later step, and the insert, would else pay per record.
+    events = events.combine_chunks()
     counts = np.array([d.batch.num_rows for d in with_events])
     offsets = np.repeat(np.array([d.record.offset for d in with_events], np.uint64), counts)
     times = np.repeat(np.array([d.record.append_ms for d in with_events], np.int64), counts)
