@@ -99,7 +99,9 @@ def _line(part: PartState) -> Text:
 
 def status_table(state: StackState) -> Table:
     """Return one row per part."""
-    title = f"{state.data_dir}: {state.phase}, up for {_duration(time.time() - state.started_at)}"
+    waiting = [part.name for part in state.parts.values() if part.state not in {"ready", "done"}]
+    phase = f"waits for {', '.join(waiting)}" if waiting and state.is_up else state.phase
+    title = f"{state.data_dir}: {phase}, up for {_duration(time.time() - state.started_at)}"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("part", "state", "address"):
         table.add_column(name, no_wrap=True)

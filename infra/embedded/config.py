@@ -125,6 +125,12 @@ def choose_ports(data_dir: Path, told: Mapping[str, int]) -> dict[str, int]:
     last: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
     ports: dict[str, int] = {}
     for name, port in told.items():
+        other = next((known for known, taken in ports.items() if taken == port), None)
+        if other is not None:
+            raise StackError(
+                f"port {port} is asked for twice, for {other} and {name}",
+                f"Choose another with --port {name}=NUMBER.",
+            )
         if not is_free(port):
             raise StackError(
                 f"port {port}, asked for {name}, is taken{port_holder(port)}",

@@ -37,6 +37,12 @@ def test_a_told_port_is_used_and_a_kept_one_makes_room(tmp_path: Path) -> None:
     assert ports["redis"] != kept
 
 
+def test_one_port_for_two_parts_is_an_error_that_names_both(tmp_path: Path) -> None:
+    free = config.choose_ports(tmp_path, {})["api"]
+    with pytest.raises(StackError, match=f"port {free} is asked for twice, for ingest and api"):
+        config.choose_ports(tmp_path, {"ingest": free, "api": free})
+
+
 def test_a_told_port_that_is_taken_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = holder.getsockname()[1]
