@@ -107,14 +107,15 @@ def fold_all(events: Any, meters: Iterable[ActiveMeter]) -> list[Fold]:
     by_stream: dict[tuple[str, str], list[ActiveMeter]] = {}
     for meter in meters:
         by_stream.setdefault((meter.tenant, meter.definition.event_type), []).append(meter)
-    folds = []
+    folds: list[Fold] = []
     for (tenant, event_type), of_stream in by_stream.items():
         mask = pc.and_(
             pc.equal(events.column("tenant"), tenant), pc.equal(events.column("type"), event_type)
         )
         stream = events if pc.all(mask).as_py() else events.filter(mask)
         if stream.num_rows:
-            folds.extend(_fold_stream(_Stream.read(stream, of_stream), of_stream))
+            read = _Stream.read(stream, of_stream)
+            folds += [_fold_meter(read, meter) for meter in of_stream]
     return folds
 
 
@@ -172,10 +173,6 @@ def _paths(definition: MeterDefinition) -> list[tuple[str, Kind]]:
         path, literal = definition.filter_parts
         paths.append((path, "text" if literal[0] == '"' else "raw"))
     return paths
-
-
-def _fold_stream(stream: _Stream, meters: Sequence[ActiveMeter]) -> list[Fold]:
-    return [_fold_meter(stream, meter) for meter in meters]
 
 
 def _fold_meter(stream: _Stream, meter: ActiveMeter) -> Fold:
