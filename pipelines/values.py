@@ -4,7 +4,7 @@ Whether a value can be used depends on that value alone, never on the others of 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.extract import Column
+from pipelines.extract import Column, Kind
 from pipelines.meter import VALUE_DIGITS_MAX, VALUE_SCALE
 
 VALUE_TYPE = pa.decimal128(38, VALUE_SCALE)
@@ -42,14 +42,11 @@ def numbers(column: Column) -> tuple[Any, dict[int, str]]:
         reasons = {row: MISSING for row, value in enumerate(values) if value is None}
         blank: Any = 0 if column.kind == "number" else b"0"
         values = [blank if value is None else value for value in values]
-    try:
-        exact = _cast(column.kind, values)
-    except (pa.ArrowInvalid, OverflowError):
-        exact = _one_by_one(values, reasons)
-    return exact, reasons
+    parts = list(_cast_what_can_be(column.kind, values, 0, reasons))
+    return pa.concat_arrays(parts), reasons
 
 
-def _cast(kind: str, values: list[Any]) -> Any:
+def _cast(kind: Kind, values: list[Any]) -> Any:
     """Return all values at once; raises where one of them cannot be used."""
     if kind == "number":
         whole = pa.array(values, pa.int64())
@@ -65,17 +62,21 @@ def _cast(kind: str, values: list[Any]) -> Any:
     return exact
 
 
-def _one_by_one(values: list[Any], reasons: dict[int, str]) -> Any:
-    exact: list[Decimal] = []
-    for row, value in enumerate(values):
-        raw = value if isinstance(value, bytes) else b"%d" % value
-        try:
-            (number,) = _cast("raw", [raw]).to_pylist()
-        except (pa.ArrowInvalid, OverflowError):
-            reasons.setdefault(row, _why_not(raw))
-            number = Decimal(0)
-        exact.append(number)
-    return pa.array(exact, VALUE_TYPE)
+def _cast_what_can_be(
+    kind: Kind, values: list[Any], first: int, reasons: dict[int, str]
+) -> Iterator[Any]:
+    """Yield the values in order, in parts; halves down to what cannot be used, which is zero."""
+    try:
+        yield _cast(kind, values)
+    except (pa.ArrowInvalid, OverflowError):
+        if len(values) == 1:
+            raw = values[0] if isinstance(values[0], bytes) else b"%d" % values[0]
+            reasons.setdefault(first, _why_not(raw))
+            yield pa.array([Decimal(0)], VALUE_TYPE)
+            return
+        half = len(values) // 2
+        yield from _cast_what_can_be(kind, values[:half], first, reasons)
+        yield from _cast_what_can_be(kind, values[half:], first + half, reasons)
 
 
 def _why_not(raw: bytes) -> str:
