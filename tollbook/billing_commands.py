@@ -2,20 +2,24 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.text import Text
 
 from infra.embedded.errors import StackError
 from tollbook import invoice_commands, price_book_commands
+from tollbook.screen import Cell, Column, count_of, show, table_of
 from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
+
+if TYPE_CHECKING:
+    from billing.postgres_catalog import Applied
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="The stack to work on.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -42,7 +46,7 @@ def apply(
 
     All files are checked as one before anything is applied; applying again changes nothing.
     """
-    from billing.postgres_catalog import Applied, DeclarationError  # noqa: PLC0415
+    from billing.postgres_catalog import DeclarationError  # noqa: PLC0415
     from billing.postgres_catalog import apply as apply_declared  # noqa: PLC0415
     from tollbook import billing_wiring as wiring  # noqa: PLC0415
 
@@ -64,18 +68,21 @@ def apply(
         print(json.dumps([{"kind": a.kind, "key": a.key, "outcome": a.outcome, "detail": a.detail}
                           for a in applied]))  # fmt: skip
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("kind", "key", "outcome", ""):
-        table.add_column(column)
-    for one in applied:
-        if one.outcome != "unchanged" or len(applied) <= 40:
-            outcome = f"[{_STYLES[one.outcome]}]{one.outcome}[/]"
-            table.add_row(one.kind, one.key, outcome, one.detail)
-    console = Console(highlight=False)
-    if table.row_count:
-        console.print(table)
+    show_applied(applied)
+
+
+def show_applied(applied: "Sequence[Applied]") -> None:
+    """Print what became of each declared thing, and how many of each there are."""
+    rows: list[tuple[Cell, ...]] = [
+        (one.kind, one.key, Text(one.outcome, _STYLES[one.outcome]), one.detail)
+        for one in applied
+        if one.outcome != "unchanged" or len(applied) <= 40
+    ]
+    if rows:
+        columns = [Column("kind"), Column("key"), Column("outcome"), Column("", folds=True)]
+        show(table_of(columns, rows))
     counts = Counter(one.outcome for one in applied)
-    console.print(", ".join(f"{counts[name]} {name}" for name in _STYLES))
+    show(", ".join(f"{counts[name]} {name}" for name in _STYLES))
 
 
 def bill(
@@ -136,20 +143,25 @@ def _print_result(result: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result))
         return
-    console = Console(highlight=False)
+    show_result(result)
+
+
+def show_result(result: Mapping[str, Any]) -> None:
+    """Print what a run issued and booked."""
     if result["resumed"]:
-        console.print(
+        show(
             f"A run that was cut short was finished at its own cut {result['cuts'][0]}:"
             f" {result['documents_before']} documents were issued before, none again."
         )
     if result["documents"]:
-        console.print(invoice_commands.invoice_table(result["documents"]))
+        show(invoice_commands.invoice_table(result["documents"]))
     for currency, total in result["totals"].items():
-        console.print(f"{len(result['documents'])} documents, {total} {currency}")
+        own = [one for one in result["documents"] if one["currency"] == currency]
+        show(f"{count_of(len(own), 'document')}, {total} {currency}")
     posted = {name: count for name, count in result.get("entries", {}).items() if count}
     if posted:
-        console.print(", ".join(f"{count} {name} entries" for name, count in posted.items()))
+        show(", ".join(count_of(count, f"{name} entry") for name, count in posted.items()))
     if not result["documents"] and not result["periods"] and not posted:
-        console.print("Nothing to do: all that is due was billed and booked before.")
+        show("Nothing to do: all that is due was billed and booked before.")
     if "locked_through" in result:
-        console.print(f"The books are locked through {result['locked_through']}.")
+        show(f"The books are locked through {result['locked_through']}.")

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from infra.embedded.errors import StackError
 from tollbook.command_group import group
+from tollbook.screen import Cell, Column, amounts, bold, dim, show, table_of
+from tollbook.screen import grouped as grouped  # noqa: PLC0414 - others look for it here
 from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="The stack to read.")]
@@ -49,7 +51,7 @@ def list_invoices(
     if as_json:
         print(json.dumps(rows))
     else:
-        Console(highlight=False).print(invoice_table(rows) if rows else "No invoices.")
+        show(invoice_table(rows) if rows else "No invoices.")
 
 
 def show_invoice(
@@ -71,68 +73,60 @@ def show_invoice(
     if as_json:
         print(json.dumps(found))
         return
-    console = Console(highlight=False)
-    kind = found["document_type"].replace("_", " ").capitalize()
-    who = f"{found['customer']} {found['customer_name']}"
-    console.print(f"[bold]{kind} {found['number']}[/]  {who}  {found['state']}")
-    console.print(
-        f"issued {found['issued_on']}, due {found['due_on']}, {found['currency']}"
-        f" {grouped(found['total'])}, open {grouped(found['amount_due'])}\n"
-    )
-    console.print(_line_table(found, trace=trace))
+    show(*invoice_parts(found, trace=trace))
 
 
 def invoice_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """Return documents as an aligned table."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("number", "customer", "issued", "due", "state"):
-        table.add_column(name, no_wrap=True, overflow="fold")
-    rows = list(rows)
-    table.columns[0].min_width = max((len(row["number"]) for row in rows), default=0)
-    table.add_column("", justify="right")
-    for name in ("total", "open"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        sign = "-" if row["document_type"] == "credit_note" else ""
-        table.add_row(
-            row["number"],
-            row["customer"],
-            row["issued_on"],
-            row["due_on"],
-            row["state"],
-            row["currency"],
-            sign + grouped(row["total"]),
-            grouped(row["amount_due"]),
-        )
-    return table
+    columns = [Column("number"), Column("customer", folds=True), Column("issued"), Column("due")]
+    return table_of(
+        [*columns, Column("state", folds=True), *amounts("", "total", "open")],
+        [
+            (
+                row["number"],
+                row["customer"],
+                row["issued_on"],
+                row["due_on"],
+                row["state"],
+                row["currency"],
+                ("-" if row["document_type"] == "credit_note" else "") + grouped(row["total"]),
+                grouped(row["amount_due"]),
+            )
+            for row in rows
+        ],
+    )
+
+
+def invoice_parts(found: Mapping[str, Any], *, trace: bool) -> tuple[Cell | Table, ...]:
+    """Return what is printed of one document."""
+    kind = found["document_type"].replace("_", " ").capitalize()
+    who = f"{found['customer']} {found['customer_name']}"
+    days = f"issued {found['issued_on']}, due {found['due_on']}"
+    worth = f"{found['currency']} {grouped(found['total'])}, open {grouped(found['amount_due'])}"
+    title = Text.assemble((f"{kind} {found['number']}", "bold"), f"  {who}  {found['state']}")
+    return (title, f"{days}, {worth}", "", _line_table(found, trace=trace))
 
 
 def _line_table(found: Mapping[str, Any], *, trace: bool) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("line", "kind", "service"):
-        table.add_column(name)
-    for name in ("quantity", "amount"):
-        table.add_column(name, justify="right")
+    rows: list[tuple[Cell, ...]] = []
     sign = -1 if found["document_type"] == "credit_note" else 1
     for line in found["lines"]:
         service = f"{line['service_from']} to {line['service_until']}"
         amount = grouped(line["amount"] if sign > 0 else _negated(line["amount"]))
         quantity = f"{grouped(line['quantity'])} {line['unit']}".strip()
-        table.add_row(line["description"], line["kind"], service, quantity, amount)
+        rows.append((line["description"], line["kind"], service, quantity, amount))
         for step in line["trace"] if trace else ():
             priced = f" at {step['unit_price']}" if "unit_price" in step else ""
             used = grouped(step["quantity"]) if "quantity" in step else ""
-            name = f"[dim]  {step['step']}{priced}[/]"
-            table.add_row(name, "", "", f"[dim]{used}[/]", f"[dim]{grouped(step['amount'])}[/]")
-    table.add_section()
-    table.add_row("[bold]total[/]", "", "", "", f"[bold]{grouped(found['total'])}[/]")
-    return table
-
-
-def grouped(number: str) -> str:
-    """Return a decimal's text with thousands set apart."""
-    whole, dot, rest = number.partition(".")
-    return number if whole == "-0" else f"{int(whole):,}{dot}{rest}"
+            name = dim(f"  {step['step']}{priced}")
+            rows.append((name, "", "", dim(used), dim(grouped(step["amount"]))))
+    rows.append((bold("total"), "", "", "", bold(grouped(found["total"]))))
+    columns = [
+        Column("line", folds=True),
+        Column("kind", folds=True),
+        Column("service", folds=True),
+    ]
+    return table_of([*columns, *amounts("quantity", "amount")], rows)
 
 
 def _negated(number: str) -> str:
@@ -158,7 +152,7 @@ def trial_balance(
         print(json.dumps({"as_of": day.isoformat() if day else None, "accounts": rows,
                           "totals": totals}))  # fmt: skip
         return
-    Console(highlight=False).print(_balance_table(rows, totals) if rows else "No entries.")
+    show(balance_table(rows, totals) if rows else "No entries.")
 
 
 def _totals(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
@@ -172,26 +166,23 @@ def _totals(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     return totals
 
 
-def _balance_table(
+def balance_table(
     rows: Iterable[Mapping[str, Any]], totals: Mapping[str, Mapping[str, int]]
 ) -> Table:
+    """Return accounts and the totals of each currency as an aligned table."""
     from billing.money import display  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("entity", "account", "kind", ""):
-        table.add_column(name)
     names = ("debit", "credit", "balance")
-    for name in names:
-        table.add_column(name, justify="right")
+    cells: list[tuple[Cell, ...]] = []
     for row in rows:
         currency = row["currency"]
-        amounts = [display(row[f"{name}_minor"], currency) for name in names]
-        table.add_row(row["legal_entity"], row["account"], row["kind"], currency, *amounts)
-    table.add_section()
+        shown = [display(row[f"{name}_minor"], currency) for name in names]
+        cells.append((row["legal_entity"], row["account"], row["kind"], currency, *shown))
     for currency, own in totals.items():
-        amounts = [f"[bold]{display(own[f'{name}_minor'], currency)}[/]" for name in names]
-        table.add_row("", "[bold]total[/]", "", currency, *amounts)
-    return table
+        sums = [bold(display(own[f"{name}_minor"], currency)) for name in names]
+        cells.append(("", bold("total"), "", currency, *sums))
+    columns = [Column("entity", folds=True), Column("account"), Column("kind", folds=True)]
+    return table_of([*columns, Column(""), *amounts(*names)], cells)
 
 
 def lock(
@@ -206,7 +197,7 @@ def lock(
     stack = read_stack(data_dir.resolve())
     with wiring.open_database(stack) as connection:
         lock_books(connection, stack.tenant, day)
-    Console(highlight=False).print(f"The books are locked through {day}.")
+    show(f"The books are locked through {day}.")
 
 
 def unassigned(
@@ -225,17 +216,17 @@ def unassigned(
     if as_json:
         print(json.dumps({"cut": cut_number, "rows": rows}))
         return
-    console = Console(highlight=False)
     if not rows:
-        console.print(f"All usage has an owner, as of cut {cut_number}.")
+        show(f"All usage has an owner, as of cut {cut_number}.")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("meter")
-    table.add_column("subject")
-    table.add_column("quantity", justify="right")
-    for row in rows:
-        table.add_row(row["meter"], row["subject"], grouped(row["quantity"]))
-    console.print(table)
+    show(unassigned_table(rows))
+
+
+def unassigned_table(rows: Iterable[Mapping[str, str]]) -> Table:
+    """Return quantities per meter and subject as an aligned table."""
+    columns = [Column("meter"), Column("subject", folds=True), *amounts("quantity")]
+    cells = [(row["meter"], row["subject"], grouped(row["quantity"])) for row in rows]
+    return table_of(columns, cells)
 
 
 def _day(text: str) -> date:

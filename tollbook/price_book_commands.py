@@ -1,17 +1,18 @@
 """`tollbook price-book rate`: what a quantity would cost, without a stack."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from infra.embedded.errors import StackError
 from tollbook.command_group import group
+from tollbook.screen import Cell, Column, amounts, bold, grouped, show, table_of
 
 
 def register(app: typer.Typer) -> None:
@@ -40,14 +41,22 @@ def rate(
     if as_json:
         print(json.dumps(found))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("step")
-    for name in ("quantity", "unit price", "amount"):
-        table.add_column(name, justify="right")
-    for step in found["trace"]:
-        table.add_row(step["step"], step.get("quantity"), step.get("unit_price"), step["amount"])
-    table.add_row("[bold]total[/]", "", found["currency"], f"[bold]{found['amount']}[/]")
-    Console(highlight=False).print(table)
+    show(quote_table(found))
+
+
+def quote_table(found: Mapping[str, Any]) -> Table:
+    """Return the steps of a price and their sum as an aligned table."""
+    rows: list[tuple[Cell, ...]] = [
+        (
+            step["step"],
+            grouped(step.get("quantity", "")),
+            step.get("unit_price", ""),
+            grouped(step["amount"]),
+        )
+        for step in found["trace"]
+    ]
+    rows.append((bold("total"), "", found["currency"], bold(grouped(found["amount"]))))
+    return table_of([Column("step"), *amounts("quantity", "unit price", "amount")], rows)
 
 
 def _chosen(file: Path, key: str | None) -> Any:

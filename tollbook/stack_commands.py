@@ -14,8 +14,9 @@ from infra.embedded.board import StackState, read_state
 from infra.embedded.cleaning import count_of, leftovers
 from infra.embedded.errors import StackError
 from infra.embedded.jars import cache_directory, fetch_jars, missing_jars, read_lock
+from tollbook.screen import bold, open_console
 from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
-from tollbook.stack_view import StartView, download_progress, open_console, status_table
+from tollbook.stack_view import StartView, download_progress, status_table
 
 DataDir = Annotated[
     Path, typer.Option("--data-dir", help="Where the stack keeps its data.", show_default=True)
@@ -66,7 +67,7 @@ def up(
     except KeyboardInterrupt:
         console.print("\nStopped before it was ready; nothing is left running.")
         raise typer.Exit(130) from None
-    console.print(f"\n[bold]Ready after {state.ready_at - state.started_at:.1f} s.[/]")
+    console.print(bold(f"\nReady after {state.ready_at - state.started_at:.1f} s."))
     _print_addresses(console, data_dir)
     if is_ours and not detach:
         _stay(console, options.data_dir, seen=state.events[-1][0])

@@ -20,12 +20,6 @@ from infra.embedded.jars import Jar
 _COLOURS = {"ready": "green", "done": "green", "down": "red", "failed": "red", "stopped": "dim"}
 
 
-def open_console() -> Console:
-    """Return a console on the terminal; elsewhere one so wide that no cell is cut."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
-
-
 @contextmanager
 def download_progress(
     console: Console, jars: Sequence[Jar]
@@ -102,7 +96,7 @@ def status_table(state: StackState) -> Table:
     waiting = [part.name for part in state.parts.values() if part.state not in {"ready", "done"}]
     phase = f"waits for {', '.join(waiting)}" if waiting and state.is_up else state.phase
     title = f"{state.data_dir}: {phase}, up for {_duration(time.time() - state.started_at)}"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(title=Text(title), title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("part", "state", "address"):
         table.add_column(name, no_wrap=True)
     for name in ("pid", "memory", "for"):
