@@ -31,7 +31,7 @@ def build_app(environment: Mapping[str, str]) -> FastAPI:
 def _stack(environment: Mapping[str, str]) -> Stack:
     """Return the servers of the environment; a tenant's key is not among them."""
     return Stack(
-        ingest_url="",
+        ingest_url=environment.get("TOLLBOOK_INGEST_URL", ""),
         api_url="",
         clickhouse_url=environment.get("TOLLBOOK_CLICKHOUSE_URL", ""),
         postgres_dsn=environment["TOLLBOOK_POSTGRES_DSN"],

@@ -11,7 +11,9 @@ from billing import postgres_reports as reports
 from tollbook.api_asked import Asked, Cursor, Limit, asker, page
 from tollbook.api_bill_runs import add_bill_runs
 from tollbook.api_database import Database
+from tollbook.api_openmeter import build_openmeter
 from tollbook.api_problem import problem
+from tollbook.api_usage import add_usage
 from tollbook.stack_file import Stack
 
 
@@ -35,8 +37,10 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
     v1 = APIRouter(prefix="/v1", responses={401: {}, 422: {}, 503: {}})
     _add_catalog(v1, asking)
     _add_invoices(v1, asking)
+    add_usage(v1, asking, stack_of)
     add_bill_runs(v1, asking, stack_of)
     router.include_router(v1)
+    router.include_router(build_openmeter(asking, stack_of))
     return router
 
 

@@ -8,10 +8,10 @@ import click
 import typer
 
 from infra.embedded.errors import StackError
-from tollbook import billing_commands, ingest_commands, stack_commands
+from tollbook import billing_commands, ingest_commands, stack_commands, usage_commands
 from tollbook.demo import commands as demo_commands
 
-_MODULES = [stack_commands, ingest_commands, billing_commands, demo_commands]
+_MODULES = [stack_commands, ingest_commands, usage_commands, billing_commands, demo_commands]
 
 
 def build() -> typer.Typer:

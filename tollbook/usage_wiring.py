@@ -8,9 +8,11 @@ import psycopg
 
 from ingest.topic import TOPIC
 from pipelines.clickhouse_progress import ClickHouseProgress
+from pipelines.clickhouse_query import ClickHouseQuery
 from pipelines.clickhouse_usage import ClickHouseUsage
 from pipelines.kafka_ticks import KafkaTicks
 from pipelines.postgres_cuts import PostgresCuts
+from pipelines.query import UsageQueries
 from pipelines.reader import Reader
 
 
@@ -28,4 +30,13 @@ def open_reader(*, kafka_bootstrap: str, postgres_dsn: str, clickhouse_url: str)
         usage=ClickHouseUsage(clickhouse),
         progress=ClickHouseProgress(clickhouse).next_offsets,
         pause=time.sleep,
+    )
+
+
+def open_queries(connection: "psycopg.Connection[Any]", clickhouse: Any) -> UsageQueries:
+    """Return what answers questions of usage, over connections of the caller's."""
+    return UsageQueries(
+        cuts=PostgresCuts(connection),
+        tables=ClickHouseQuery(clickhouse),
+        progress=ClickHouseProgress(clickhouse).next_offsets,
     )

@@ -114,7 +114,11 @@ def _api(config: StackConfig) -> Part:
         command=_python("-m", "tollbook.api"),
         address=f"{HOST}:{port}",
         environment=_addresses(config)
-        | {"TOLLBOOK_API_HOST": HOST, "TOLLBOOK_API_PORT": str(port)},
+        | {
+            "TOLLBOOK_API_HOST": HOST,
+            "TOLLBOOK_API_PORT": str(port),
+            "TOLLBOOK_INGEST_URL": config.ingest_url,
+        },
         after=("provision",),
         is_ready=functools.partial(probes.http_is_ready, port, "/healthz"),
     )

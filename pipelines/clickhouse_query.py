@@ -1,0 +1,222 @@
+"""Reads what a question of usage needs: windows added up per local window, and raw events."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from clickhouse_connect.driver.exceptions import OperationalError
+from clickhouse_connect.driver.external import ExternalData
+
+from pipelines.cut import AsOf, EffectiveMeter
+from pipelines.fold import Worth
+from pipelines.local_windows import SECOND_US, Grid, LocalWindows
+from pipelines.outage import TransientError
+from pipelines.query import Ranges, Selection, TooMuchError, UsageKey
+from pipelines.record import POSITIONED_SCHEMA
+
+RAW_EVENTS_MAX = 2_000_000
+ROWS_MAX = 1_000_000
+
+_SETTINGS = {"do_not_merge_across_partitions_select_final": 1}
+_SECOND = "intDiv(toUnixTimestamp64Milli(window_start), 1000)"
+_FAR = 1 << 62
+
+
+@dataclass(slots=True)
+class ClickHouseQuery:
+    """Reads the tables usage_windows and usage_events; the client may be shared."""
+
+    client: Any
+
+    def extent(self, tenant: str, meter: str) -> tuple[int, int] | None:
+        """Return the first start and last end of a meter's windows in microseconds, or None."""
+        rows = self._rows(
+            "SELECT toUnixTimestamp64Milli(min(window_start)),"
+            " toUnixTimestamp64Milli(max(window_end)), count() FROM usage_windows"
+            " WHERE tenant = {tenant:String} AND meter = {meter:String}",
+            {"tenant": tenant, "meter": meter},
+        )
+        first, last, count = rows[0]
+        return (first * 1000, last * 1000) if count else None
+
+    def whole(
+        self, selection: Selection, as_of: AsOf | None
+    ) -> Iterator[tuple[UsageKey, str, Worth]]:
+        """Yield (key, item, worth) of whole windows, added up per local window."""
+        question = selection.question
+        values: dict[str, Any] = {"tenant": selection.tenant, "meter": question.meter}
+        where = [
+            "tenant = {tenant:String}",
+            "meter = {meter:String}",
+            f"window_start >= fromUnixTimestamp64Micro({selection.start_us})",
+            f"window_end <= fromUnixTimestamp64Micro({selection.end_us})",
+            _in_force(selection.versions),
+        ]
+        if selection.divided:
+            divided = ", ".join(str(at // SECOND_US) for at in selection.divided)
+            where.append(f"{_SECOND} NOT IN ({divided})")
+        if as_of is not None:
+            where.append(_whole(as_of))
+        if selection.subjects is not None:
+            where.append("usage_windows.subject IN {subjects:Array(String)}")
+            values["subjects"] = selection.subjects
+        for number, (name, allowed) in enumerate(question.where):
+            where.append(f"{_dimension(name)} IN {{where{number}:Array(String)}}")
+            values[f"where{number}"] = list(allowed)
+        join = ""
+        if question.spans is not None:
+            join = " INNER JOIN spans ON usage_windows.subject = spans.subject"
+            micros = "toUnixTimestamp64Milli(window_start) * 1000"
+            where.append(f"{micros} >= first_us AND {micros} < last_us")
+        dimensions = ", ".join(_dimension(name) for name in question.group_by)
+        rows = self._rows(
+            f"SELECT {_local_start(selection.windows)} AS w,"
+            f" {'owner' if question.by_owner else _NOTHING} AS o,"
+            f" {'usage_windows.subject' if question.by_subject else _NOTHING} AS s,"
+            f" [{dimensions}]::Array(String) AS d, item, sum(count), sum(sum), min(min), max(max)"
+            f" FROM usage_windows FINAL{join} WHERE ({') AND ('.join(where)})"
+            f" GROUP BY w, o, s, d, item LIMIT {ROWS_MAX + 1}",
+            values,
+            None if question.spans is None else _spans(selection),
+        )
+        _check(len(rows), ROWS_MAX, "rows")
+        for start, owner, subject, dims, item, count, total, low, high in rows:
+            key = UsageKey(_window_us(selection, start), owner, subject, tuple(dims))
+            yield key, item, (int(count), Decimal(total), Decimal(low), Decimal(high))
+
+    def raw(
+        self, selection: Selection, intervals: Sequence[tuple[int, int]], ranges: Ranges
+    ) -> Any:
+        """Return stored events as a table of `POSITIONED_SCHEMA`, in log order."""
+        wanted = {at: span for at, span in ranges.items() if span[0] < span[1]}
+        if not wanted or not intervals:
+            return POSITIONED_SCHEMA.empty_table()
+        places = " OR ".join(
+            f"(log = {at.log} AND partition = {at.partition}"
+            f" AND offset >= {start} AND offset < {end})"
+            for at, (start, end) in wanted.items()
+        )
+        times = " OR ".join(
+            f"(time >= fromUnixTimestamp64Micro({start})"
+            f" AND time < fromUnixTimestamp64Micro({end}))"
+            for start, end in intervals
+        )
+        types = sorted({version.meter.definition.event_type for version in selection.versions})
+        values: dict[str, Any] = {"tenant": selection.tenant, "types": types}
+        of_subjects = ""
+        if selection.subjects is not None:
+            of_subjects = " AND subject IN {subjects:Array(String)}"
+            values["subjects"] = selection.subjects
+        sql = (
+            f"SELECT {', '.join(POSITIONED_SCHEMA.names)} FROM usage_events FINAL"
+            f" WHERE tenant = {{tenant:String}} AND type IN {{types:Array(String)}}{of_subjects}"
+            f" AND ({times}) AND ({places})"
+            f" ORDER BY log, partition, offset, index LIMIT {RAW_EVENTS_MAX + 1}"
+        )
+        settings = {**_SETTINGS, "output_format_arrow_low_cardinality_as_dictionary": 0}
+        try:
+            table = self.client.query_arrow(
+                sql, parameters=values, settings=settings, use_strings=True
+            )
+        except OperationalError as error:
+            raise TransientError(f"ClickHouse does not answer: {error}") from error
+        _check(table.num_rows, RAW_EVENTS_MAX, "raw events")
+        return table.cast(POSITIONED_SCHEMA)
+
+    def _rows(self, sql: str, values: dict[str, Any], external: ExternalData | None = None) -> Any:
+        try:
+            return self.client.query(
+                sql, parameters=values, settings=_SETTINGS, external_data=external
+            ).result_rows
+        except OperationalError as error:
+            raise TransientError(f"ClickHouse does not answer: {error}") from error
+
+
+_NOTHING = "''"
+
+
+def _check(found: int, limit: int, what: str) -> None:
+    if found > limit:
+        raise TooMuchError(
+            f"the answer takes more than {limit} {what}; ask for a shorter interval,"
+            " larger windows or fewer subjects"
+        )
+
+
+def _dimension(name: str) -> str:
+    return f"JSONExtractString(dimensions, '{name}')"
+
+
+def _local_start(windows: LocalWindows) -> str:
+    """Return SQL for where the local window of a row starts, in seconds; 0 where there is one."""
+    if not isinstance(windows, Grid):
+        if len(windows.marks) == 2:
+            return "toInt64(0)"
+        marks = ", ".join(str(mark // SECOND_US) for mark in windows.marks)
+        return f"toInt64(roundDown({_SECOND}, [{marks}]))"
+    size = windows.size_us // SECOND_US
+    starts = []
+    for index, (begins, offset) in enumerate(windows.pieces):
+        start = f"{_SECOND} - positiveModulo({_SECOND} + {offset // SECOND_US}, {size})"
+        starts.append(f"greatest({start}, {begins // SECOND_US})" if index else start)
+    branches = [
+        f"{_SECOND} < {begins // SECOND_US}, {start}"
+        for (begins, _), start in zip(windows.pieces[1:], starts, strict=False)
+    ]
+    return f"toInt64(multiIf({', '.join([*branches, starts[-1]])}))" if branches else starts[0]
+
+
+def _window_us(selection: Selection, start: int) -> int:
+    windows = selection.windows
+    if not isinstance(windows, Grid) and len(windows.marks) == 2:
+        return windows.marks[0]
+    return int(start) * SECOND_US
+
+
+def _in_force(versions: Sequence[EffectiveMeter]) -> str:
+    if len(versions) == 1:
+        return f"meter_version = {versions[0].meter.version}"
+    micros = "toUnixTimestamp64Milli(window_start) * 1000"
+    return " OR ".join(
+        f"(meter_version = {version.meter.version}"
+        f" AND {micros} >= {version.start_us} AND {micros} < {version.end_us})"
+        for version in versions
+    )
+
+
+def _whole(as_of: AsOf) -> str:
+    places = [
+        f"(log = {at.log} AND partition = {at.partition} AND segment < {bound})"
+        for at, bound in as_of.whole_below.items()
+    ]
+    return " OR ".join(places) or "false"
+
+
+def _spans(selection: Selection) -> ExternalData:
+    rows = [
+        (
+            _tsv(span.owner),
+            _tsv(span.subject),
+            str(-_FAR if span.start is None else _us(span.start)),
+            str(_FAR if span.end is None else _us(span.end)),
+        )
+        for span in selection.question.spans or ()
+    ]
+    return ExternalData(
+        file_name="spans",
+        data="".join("\t".join(row) + "\n" for row in rows).encode(),
+        fmt="TSV",
+        structure=["owner String", "subject String", "first_us Int64", "last_us Int64"],
+    )
+
+
+def _tsv(text: str) -> str:
+    for plain, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
+        text = text.replace(plain, escaped)
+    return text
+
+
+def _us(moment: datetime) -> int:
+    return int(moment.timestamp()) * SECOND_US + moment.microsecond

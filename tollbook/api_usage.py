@@ -1,0 +1,156 @@
+"""`/v1/meters/{key}` and `/v1/meters/{key}/query`: what a meter is, and what it measured."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
+
+from pipelines.outage import TransientError
+from pipelines.query import TooMuchError, UnknownNameError, UsageQueries, UsageQuestion, UsageRow
+from tollbook.api_asked import Asked
+from tollbook.api_problem import problem
+from tollbook.stack_file import Stack
+from tollbook.usage_answer import to_arrow, to_content, to_csv
+from tollbook.usage_question import (
+    LIMIT_MAX,
+    WINDOWS,
+    BadParameterError,
+    ask_page,
+    of_customers,
+    read_number,
+    read_question,
+)
+from tollbook.usage_wiring import open_clickhouse, open_queries
+
+ARROW = "application/vnd.apache.arrow.stream"
+CSV = "text/csv"
+LIMIT = 10_000
+
+PARAMETERS = {
+    "from": "Since this instant, or local midnight of a date; the first usage by default.",
+    "to": "Until before this instant; the last usage by default.",
+    "window": f"One row per window: {', '.join(WINDOWS)}; one for all by default.",
+    "window_time_zone": "IANA name; days and months are local. UTC by default.",
+    "subject": "Only this subject; may be repeated.",
+    "customer": "Only usage that this customer pays for; may be repeated.",
+    "group_by": "subject, customer or a dimension; may be repeated.",
+    "filter[DIMENSION]": "Only this value of a dimension; may be repeated.",
+    "cut": "As of this fixed cut; by default all that is counted by now.",
+    "limit": f"Rows, up to {LIMIT_MAX}; {LIMIT} by default.",
+    "cursor": "`next` of the answer before.",
+}
+_OPENAPI = {
+    "parameters": [
+        {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
+        for name, text in PARAMETERS.items()
+    ]
+}
+
+_shared_clickhouse = cache(open_clickhouse)
+"""One client for all requests of a process."""
+
+
+def add_usage(
+    router: APIRouter, asker: Callable[..., Iterator[Asked]], stack_of: Callable[[str], Stack]
+) -> None:
+    """Add the routes; `stack_of` gives the servers that a tenant's usage is read from."""
+
+    @router.get("/meters/{key}", tags=["usage"], responses={404: {}})
+    def read_meter(asked: Annotated[Asked, Depends(asker)], key: str) -> Any:
+        """Read the latest version of a meter."""
+        found = find_meter(asked, key)
+        return found or problem(404, f"there is no meter {key}")
+
+    @router.get("/meters/{key}/query", tags=["usage"], responses={404: {}}, openapi_extra=_OPENAPI)
+    def query_meter(
+        asked: Annotated[Asked, Depends(asker)], key: str, request: Request
+    ) -> Response:
+        """Return what a meter measured, as JSON, CSV or an Arrow stream, as `Accept` says."""
+        given = parameters_of(request)
+        try:
+            _refuse_unknown(given)
+            question = read_question(key, given)
+            question = of_customers(
+                asked.connection, asked.tenant, question, given.get("customer", ())
+            )
+            limit = read_number("limit", given.get("limit", [str(LIMIT)])[-1], LIMIT_MAX)
+            cursor = given.get("cursor", [None])[-1]
+            queries = queries_of(asked, stack_of)
+            rows, after = ask_page(queries, asked.tenant, question, cursor, limit)
+        except (BadParameterError, LookupError, TooMuchError, TransientError) as error:
+            return refusal(error, 422)
+        return _answer(request, question, rows, after)
+
+
+def find_meter(asked: Asked, key: str) -> dict[str, Any] | None:
+    """Return the latest version of a meter of whoever asks."""
+    row = asked.connection.execute(
+        "SELECT definition, version FROM meters WHERE tenant = %s AND key = %s"
+        " ORDER BY version DESC LIMIT 1",
+        (asked.tenant, key),
+    ).fetchone()
+    return {**row[0], "version": row[1]} if row is not None else None
+
+
+def queries_of(asked: Asked, stack_of: Callable[[str], Stack]) -> UsageQueries:
+    """Return what answers a request's questions."""
+    return open_queries(asked.connection, _shared_clickhouse(stack_of(asked.tenant).clickhouse_url))
+
+
+def parameters_of(request: Request) -> dict[str, list[str]]:
+    """Return the values by parameter."""
+    query = request.query_params
+    return {name: query.getlist(name) for name in query}
+
+
+def refusal(error: Exception, status: int, names: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return the problem of a question that cannot be answered; `names` renames parameters."""
+    if isinstance(error, TransientError):
+        return problem(503, str(error), {"Retry-After": "1"})
+    if isinstance(error, (BadParameterError, UnknownNameError)):
+        name = (names or {}).get(error.parameter, error.parameter)
+        reason = error.reason if isinstance(error, BadParameterError) else str(error)
+        errors = [{"field": f"query.{name}", "reason": reason}]
+        return problem(status, f"{name}: {reason}", errors=errors)
+    if isinstance(error, TooMuchError):
+        return problem(status, str(error), errors=[{"field": "query", "reason": str(error)}])
+    return problem(404, str(error))
+
+
+def wants(request: Request) -> str | None:
+    """Return the media type to answer in, or None where none fits what is accepted."""
+    accepted = request.headers.get("accept", "*/*").lower()
+    for media_type in (ARROW, CSV):
+        if media_type in accepted:
+            return media_type
+    fits = any(text in accepted for text in ("*/*", "application/json", "application/*"))
+    return "application/json" if fits else None
+
+
+def _refuse_unknown(given: Mapping[str, Sequence[str]]) -> None:
+    for name in given:
+        is_filter = name.startswith("filter[") and name.endswith("]")
+        if name not in PARAMETERS and not is_filter:
+            raise BadParameterError(name, "no such parameter")
+
+
+def _answer(
+    request: Request, question: UsageQuestion, rows: Sequence[UsageRow], after: str | None
+) -> Response:
+    media_type = wants(request)
+    if media_type is None:
+        return problem(406, f"answers are application/json, {CSV} or {ARROW}")
+    headers = {}
+    if after is not None:
+        given = [(n, v) for n, v in request.query_params.multi_items() if n != "cursor"]
+        query = urlencode([*given, ("cursor", after)])
+        headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+    if media_type == CSV:
+        return Response(to_csv(question, rows), media_type=CSV, headers=headers)
+    if media_type == ARROW:
+        return Response(to_arrow(question, rows), media_type=ARROW, headers=headers)
+    content = to_content(question, rows) | {"next": after}
+    return JSONResponse(content, headers=headers)
