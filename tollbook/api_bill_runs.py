@@ -8,12 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from billing import postgres_reports as reports
 from billing.customer import parse_moment
-from billing.due import Scope
 from billing.period import month_of
 from infra.embedded.errors import StackError
 from tollbook.api_asked import Asked, Cursor, Limit, page
 from tollbook.api_problem import problem
-from tollbook.bill_runs import close_month, run_scope
+from tollbook.bill_runs import bill_through, close_month
 from tollbook.stack_file import Stack
 
 
@@ -59,7 +58,7 @@ def add_bill_runs(
             if wanted.period is not None:
                 month = month_of(wanted.period)
                 return close_month(stack, month, _silent, lock=wanted.lock)
-            return run_scope(stack, Scope("bill", parse_moment(wanted.through or "")), _silent)
+            return bill_through(stack, parse_moment(wanted.through or ""), _silent)
         except StackError as error:
             return problem(409, str(error))
 

@@ -4,7 +4,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import MAXYEAR, UTC, date, datetime
 from typing import Any
 
 import psycopg
@@ -17,6 +17,7 @@ from billing.postgres_reports import issued_documents
 from billing.postgres_runs import PostgresRuns
 from billing.run import Report, bill
 from billing.settlement import RepeatedLineError
+from billing.waiting import first_unclosed, has_come, why_nothing
 from infra.embedded.errors import StackError
 from pipelines.outage import TransientError
 from pipelines.usage import UsageReader
@@ -25,6 +26,7 @@ from tollbook.stack_file import Stack
 
 Progress = Callable[[int, int], None]
 
+_LATEST = 2**62
 _ATTEMPTS = 6
 _DRIVERS = ("psycopg", "clickhouse_connect", "cimpl", "confluent_kafka", "urllib3")
 
@@ -46,7 +48,7 @@ def run_scope(
             with psycopg.connect(stack.postgres_dsn, autocommit=True) as connection:
                 store = PostgresRuns(connection, stack.tenant)
                 bill(store, usage_of(stack), scope, datetime.now(UTC), progress, report)
-                return _result(connection, stack.tenant, report)
+                return _result(store, scope, report)
         except RepeatedLineError as error:
             raise StackError(
                 f"parked, since it has lines already: {error}", "Nothing of it was billed again."
@@ -65,25 +67,54 @@ def run_scope(
     raise AssertionError("unreachable")
 
 
+def bill_through(stack: Stack, through: date | datetime, progress: Progress) -> dict[str, Any]:
+    """Bill all that is due through a moment that has come; returns what was issued, JSON-ready."""
+    scope = Scope("bill", through)
+    with open_database(stack) as connection:
+        store = PostgresRuns(connection, stack.tenant)
+        customers = store.facts(_LATEST).customers.values()
+        if not has_come(customers, scope, datetime.now(UTC), virtual=store.has_virtual_clock()):
+            raise StackError(
+                f"{through.isoformat()} is in the future, and only what is due by now is billed",
+                "Give a moment that has come.",
+            )
+    return run_scope(stack, scope, progress)
+
+
 def close_month(
     stack: Stack, month: date, progress: Progress, *, lock: bool = False
 ) -> dict[str, Any]:
     """Bill, recognise and accrue a month; returns what was issued and booked, JSON-ready."""
-    following = add_months(month, 1)
-    with open_database(stack) as connection:
-        is_virtual = PostgresRuns(connection, stack.tenant).has_virtual_clock()
-    if not is_virtual and datetime.now(UTC) < closable_at(following):
-        raise StackError(
-            f"{month:%Y-%m} is not over in every time zone",
-            f"Close it from {closable_at(following):%Y-%m-%d %H:%M} UTC.",
-        )
-    result = run_scope(stack, Scope("close", following), progress)
+    _check_closable(stack, month, datetime.now(UTC))
+    result = run_scope(stack, Scope("close", add_months(month, 1)), progress)
     with open_database(stack) as connection:
         result["entries"] = post_month_ends(connection, stack.tenant, month)
         if lock:
             lock_books(connection, stack.tenant, last_day(month))
             result["locked_through"] = last_day(month).isoformat()
     return result
+
+
+def _check_closable(stack: Stack, month: date, now: datetime) -> None:
+    """Refuse a month that is not over by the world's clock, or that leaves earlier ones unbilled.
+
+    That holds for a virtual clock too: what was billed of the future cannot be taken back.
+    """
+    begins = closable_at(add_months(month, 1) if month.year < MAXYEAR else month)
+    if now < begins:
+        raise StackError(
+            f"{month:%Y-%m} is not over in every time zone",
+            f"Close it from {begins:%Y-%m-%d %H:%M} UTC.",
+        )
+    with open_database(stack) as connection:
+        store = PostgresRuns(connection, stack.tenant)
+        clock = None if store.has_virtual_clock() else now
+        first = first_unclosed(store.facts(_LATEST), store.billed(), month, clock)
+    if first is not None:
+        raise StackError(
+            f"{month:%Y-%m} cannot be closed: {first:%Y-%m} has charges due that are not billed",
+            f"Close the months in order, first {first:%Y-%m}.",
+        )
 
 
 def _is_outage(error: Exception) -> bool:
@@ -93,9 +124,12 @@ def _is_outage(error: Exception) -> bool:
     return isinstance(error, TransientError) or type(error).__module__.startswith(_DRIVERS)
 
 
-def _result(connection: Any, tenant: str, report: Report) -> dict[str, Any]:
+def _result(store: PostgresRuns, scope: Scope, report: Report) -> dict[str, Any]:
     run_ids = sorted({run.run_id for run in report.runs})
-    documents = issued_documents(connection, tenant, run_ids)
+    documents = issued_documents(store.connection, store.tenant, run_ids)
+    nothing = None
+    if report.did_nothing:
+        nothing = why_nothing(store.facts(_LATEST), store.billed(), scope)
     totals: Counter[str] = Counter()
     for document in documents:
         sign = -1 if document["document_type"] == "credit_note" else 1
@@ -104,6 +138,7 @@ def _result(connection: Any, tenant: str, report: Report) -> dict[str, Any]:
         "resumed": report.resumed,
         "cuts": [run.cut_number for run in report.runs],
         "periods": report.periods,
+        "nothing_because": nothing,
         "documents": documents,
         "documents_before": len(documents) - len(report.documents),
         "totals": {

@@ -92,14 +92,13 @@ def bill(
     as_json: AsJson = False,
 ) -> None:
     """Issue all that falls due through a moment; running it again bills nothing twice."""
-    from billing.due import Scope  # noqa: PLC0415
-    from tollbook.bill_runs import run_scope  # noqa: PLC0415
+    from tollbook.bill_runs import bill_through  # noqa: PLC0415
     from tollbook.billing_wiring import read_moment  # noqa: PLC0415
 
-    scope = Scope("bill", read_moment(through))
+    moment = read_moment(through)
     stack = read_stack(data_dir.resolve())
     with _shown_progress(quiet=as_json) as progress:
-        result = run_scope(stack, scope, progress)
+        result = bill_through(stack, moment, progress)
     _print_result(result, as_json=as_json)
 
 
@@ -161,7 +160,7 @@ def show_result(result: Mapping[str, Any]) -> None:
     posted = {name: count for name, count in result.get("entries", {}).items() if count}
     if posted:
         show(", ".join(count_of(count, f"{name} entry") for name, count in posted.items()))
-    if not result["documents"] and not result["periods"] and not posted:
-        show("Nothing to do: all that is due was billed and booked before.")
+    if result["nothing_because"] and not posted:
+        show(f"Nothing to do: {result['nothing_because']}")
     if "locked_through" in result:
         show(f"The books are locked through {result['locked_through']}.")
