@@ -15,6 +15,9 @@ from billing.owners import check_owners
 from billing.price_book import PriceBook, to_content
 from pipelines.meter import MeterDefinition
 
+_ENTITY = "main"
+"""The one legal entity there is: others cannot be declared yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -123,6 +126,10 @@ def _check_customers(declared: Declarations, known: Known) -> None:
     }
     for key, customer in declared.customers.items():
         before = known.facts.customers.get(key)
+        entity = customer.legal_entity
+        if entity != _ENTITY and (before is None or before.legal_entity != entity):
+            message = f"customer {key}: there is no legal entity {entity}; only {_ENTITY} so far"
+            declared.fault("customers", key, message)
         if before is not None and key in billed:
             for name in ("currency", "time_zone", "legal_entity"):
                 if getattr(before, name) != getattr(customer, name):

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 from billing.customer import Customer, instant
 from billing.declaration import Declarations
@@ -47,6 +48,11 @@ def transfers(customers: Iterable[Customer], facts: Facts) -> Transfers:
     return found
 
 
+def _zone_of(declared: Declarations, facts: Facts, customer: str) -> ZoneInfo:
+    known = declared.customers.get(customer) or facts.customers.get(customer)
+    return known.zone if known else ZoneInfo("UTC")
+
+
 def check_owners(declared: Declarations, facts: Facts) -> None:
     """Note every subject that would have two owners at once, or whose interval is empty."""
     moves = transfers(declared.customers.values(), facts)
@@ -64,9 +70,10 @@ def check_owners(declared: Declarations, facts: Facts) -> None:
         for one, other in pairwise(ranges):
             if (one.end or _NEVER) > (other.start or _EVER):
                 culprit, rival = (other, one) if other in moves.added else (one, other)
+                zone = _zone_of(declared, facts, rival.customer)
                 message = (
                     f"subject {subject} of customer {culprit.customer} belongs to customer"
-                    f" {rival.customer} {_words(rival)}: say until when with to:"
+                    f" {rival.customer} {_words(rival, zone)}: say until when with to:"
                 )
                 declared.fault("customers", culprit.customer, message)
 
@@ -94,6 +101,12 @@ def _all(
     return [owned for own in assignments.values() for owned in own if owned.subject in wanted]
 
 
-def _words(owned: Assignment) -> str:
-    since = f"since {owned.start:%Y-%m-%d}" if owned.start else "since ever"
-    return f"{since} until {owned.end:%Y-%m-%d}" if owned.end else since
+def _words(owned: Assignment, zone: ZoneInfo) -> str:
+    since = f"since {_written(owned.start, zone)}" if owned.start else "since ever"
+    return f"{since} until {_written(owned.end, zone)}" if owned.end else since
+
+
+def _written(at: datetime, zone: ZoneInfo) -> str:
+    """Return an instant as a person would write it: a local midnight as its date."""
+    local = at.astimezone(zone)
+    return f"{local:%Y-%m-%d}" if local.time() == time() else local.isoformat()

@@ -286,3 +286,22 @@ def test_a_subscription_billed_to_its_end_is_not_prolonged() -> None:
 
 def _meters() -> dict[str, MeterDefinition]:
     return {key: meter.definition for key, meter in declare(METERS).meters.items()}
+
+
+def test_an_owners_days_are_told_in_its_own_zone() -> None:
+    base = """
+customers:
+- {key: A, name: A, currency: USD, time_zone: Europe/Berlin,
+   subjects: [{key: s, from: 2026-10-15, to: 2026-12-01}]}
+"""
+    rival = "- {key: B, name: B, currency: USD, subjects: [{key: s, from: 2026-10-20}]}\n"
+    [fault] = faults_of(base + rival)
+    assert "belongs to customer A since 2026-10-15 until 2026-12-01: say" in fault
+    [fault] = faults_of(base.replace("to: 2026-12-01", 'to: "2026-12-01T12:00:00Z"') + rival)
+    assert "until 2026-12-01T13:00:00+01:00: say" in fault
+
+
+def test_only_the_legal_entity_that_there_is_can_be_named() -> None:
+    [fault] = faults_of("\n\ncustomers:\n- {key: A, name: A, currency: USD, legal_entity: nosuch}")
+    assert fault == "1.yaml:4: customer A: there is no legal entity nosuch; only main so far"
+    assert faults_of("customers: [{key: A, name: A, currency: USD, legal_entity: main}]") == []
