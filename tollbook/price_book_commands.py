@@ -37,6 +37,8 @@ def rate(
         used = parse_amount(quantity)
     except ValueError as error:
         raise StackError(str(error), 'Write it like --quantity "1500.5".') from error
+    if used < 0:
+        raise StackError(f"a quantity is not below zero: {quantity}", "Give what was used.")
     found = _rated(_chosen(book, price_book), charge, used, version, currency)
     if as_json:
         print(json.dumps(found))
@@ -86,10 +88,16 @@ def _rated(
 
     versions = {version.version: version for version in book.versions}
     version = versions.get(number if number is not None else max(versions))
-    charge = version.charge(key) if version else None
-    if version is None or charge is None:
-        keys = ", ".join(charge.key for one in book.versions for charge in one.charges)
-        raise StackError(f"price book {book.key} has no such charge: {key}", f"It has {keys}.")
+    if version is None:
+        numbers = ", ".join(str(known) for known in sorted(versions))
+        raise StackError(f"price book {book.key} has no version {number}", f"It has {numbers}.")
+    charge = version.charge(key)
+    if charge is None:
+        keys = ", ".join(one.key for one in version.charges)
+        raise StackError(
+            f"version {version.version} of price book {book.key} has no charge {key}",
+            f"It has {keys}.",
+        )
     own = currency or version.currency
     if not all(has_price_in(price, own, version.currency) for price in charge.prices()):
         raise StackError(f"charge {key} has no price in {own}", "Choose with --currency.")
