@@ -207,26 +207,34 @@ def unassigned(
     end: Annotated[str | None, typer.Option("--to", help="Until before this moment.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show usage that no customer pays for, as of the last cut."""
+    """Show usage that nobody pays for, as of the last cut.
+
+    Either no customer owned the subject then, or no subscription of its customer covered that time.
+    A cut is fixed by each bill run and close; usage that came since is not in it.
+    """
     from tollbook.unassigned_usage import read_unassigned  # noqa: PLC0415
 
     interval = (_moment(start) or _FIRST, _moment(end) or _LAST)
     stack = read_stack(data_dir.resolve())
-    cut_number, rows = read_unassigned(stack, interval)
+    found = read_unassigned(stack, interval)
     if as_json:
-        print(json.dumps({"cut": cut_number, "rows": rows}))
+        print(json.dumps(found))
         return
-    if not rows:
-        show(f"All usage has an owner, as of cut {cut_number}.")
-        return
-    show(unassigned_table(rows))
+    show(*unassigned_parts(found))
 
 
-def unassigned_table(rows: Iterable[Mapping[str, str]]) -> Table:
-    """Return quantities per meter and subject as an aligned table."""
-    columns = [Column("meter"), Column("subject", folds=True), *amounts("quantity")]
-    cells = [(row["meter"], row["subject"], grouped(row["quantity"])) for row in rows]
-    return table_of(columns, cells)
+def unassigned_parts(found: Mapping[str, Any]) -> tuple[Cell | Table, ...]:
+    """Return what is printed of usage that nobody pays for."""
+    as_of = f"as of cut {found['cut']}, fixed at {found['cut_at']}; newer usage is not in it"
+    if not found["rows"]:
+        return (f"All usage has a customer and a subscription, {as_of}.",)
+    columns = [Column("meter"), Column("subject", folds=True), Column("lacks")]
+    cells = [
+        (row["meter"], row["subject"], row["lacks"], grouped(row["quantity"]))
+        for row in found["rows"]
+    ]
+    title = f"Usage that nobody pays for, {as_of}."
+    return (title, "", table_of([*columns, *amounts("quantity")], cells))
 
 
 def _day(text: str) -> date:

@@ -1,6 +1,7 @@
 """Reads usage that no customer pays for from a stack."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from billing.money import text_of
 from billing.postgres_facts import load_facts
@@ -12,17 +13,24 @@ from tollbook.stack_file import Stack
 _LATEST = 2**62
 
 
-def read_unassigned(
-    stack: Stack, interval: tuple[datetime, datetime]
-) -> tuple[int, list[dict[str, str]]]:
-    """Return the last cut's number (one is fixed where there is none) and what has no owner."""
+def read_unassigned(stack: Stack, interval: tuple[datetime, datetime]) -> dict[str, Any]:
+    """Return what nobody pays for as of the last cut, JSON-ready; one is fixed if there is none."""
     usage = open_usage(stack)
     cut = usage.latest_cut(stack.tenant) or usage.fix_cut(stack.tenant, datetime.now(UTC))
     with open_database(stack) as connection:
         facts = load_facts(connection, stack.tenant, _LATEST)
         keys = [meter["key"] for meter in meters(connection, stack.tenant)]
     rows = unassigned(usage, facts, cut, keys, interval)
-    return cut.number, [
-        {"meter": row.meter, "subject": row.subject, "quantity": text_of(row.quantity)}
-        for row in rows
-    ]
+    return {
+        "cut": cut.number,
+        "cut_at": cut.at.astimezone(UTC).isoformat(timespec="seconds"),
+        "rows": [
+            {
+                "meter": row.meter,
+                "subject": row.subject,
+                "lacks": row.lacks,
+                "quantity": text_of(row.quantity),
+            }
+            for row in rows
+        ],
+    }

@@ -112,8 +112,11 @@ def test_a_month_goes_from_events_to_an_invoice_once(billed: EmbeddedStack) -> N
 
 def test_usage_without_an_owner_is_named(billed: EmbeddedStack) -> None:
     tollbook(billed, "bill", "--through", str(THIS_MONTH))
-    rows = tollbook(billed, "usage", "unassigned")["rows"]
-    assert {"meter": "billed_calls", "subject": "nobody", "quantity": "1"} in rows
+    found = tollbook(billed, "usage", "unassigned")
+    rows = found["rows"]
+    told = {"meter": "billed_calls", "subject": "nobody", "lacks": "no customer", "quantity": "1"}
+    assert told in rows
+    assert datetime.fromisoformat(found["cut_at"]) <= datetime.now(UTC)
     assert not [row for row in rows if row["subject"].startswith("acme")]
 
 
@@ -139,6 +142,8 @@ def test_faults_are_told_all_at_once_and_nothing_is_applied(
         ("bill", "--through", "soon"),
         ("close", "--period", "2013-13"),
         ("close", "--period", f"{THIS_MONTH:%Y-%m}"),
+        ("close", "--period", "2090-01"),
+        ("bill", "--through", "2090-01-01"),
         ("invoice", "show", "NONE-1"),
         ("ledger", "trial-balance", "--as-of", "today"),
         ("apply", "/nowhere/at/all.yaml"),

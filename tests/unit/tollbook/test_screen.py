@@ -66,8 +66,12 @@ SHOWN: dict[str, Callable[[str], tuple[Cell | Table, ...]]] = {
     "invoice list": lambda name: (invoice_commands.invoice_table([document(name)]),),
     "invoice show": lambda name: invoice_commands.invoice_parts(document(name), trace=True),
     "trial-balance": lambda name: (invoice_commands.balance_table([account(name)], {}),),
-    "unassigned": lambda name: (
-        invoice_commands.unassigned_table([{"meter": name, "subject": name, "quantity": "5"}]),
+    "unassigned": lambda name: invoice_commands.unassigned_parts(
+        {
+            "cut": 7,
+            "cut_at": "2026-01-02T00:00:00+00:00",
+            "rows": [{"meter": name, "subject": name, "lacks": "no customer", "quantity": "5"}],
+        }
     ),
     "rate": lambda name: (
         price_book_commands.quote_table(
@@ -93,7 +97,12 @@ def test_what_was_applied_is_printed_as_it_is(
 
 @pytest.mark.parametrize("name", NASTY)
 def test_what_was_issued_is_printed_as_it_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    result = {"resumed": False, "documents": [document(name)], "totals": {"EUR": MANY}}
+    result = {
+        "resumed": False,
+        "documents": [document(name)],
+        "totals": {"EUR": MANY},
+        "nothing_because": None,
+    }
     billing_commands.show_result({**result, "entries": {"accrual": 1, "recognition": 2}})
     out = capsys.readouterr().out
     assert name in out
@@ -140,3 +149,9 @@ def test_commands_print_by_way_of_the_screen() -> None:
         ]
         assert "Table" not in calls
         assert calls.count("Console") == (name == "billing")  # of its progress bar
+
+
+def test_unassigned_usage_says_of_which_cut_it_is() -> None:
+    found = {"cut": 7, "cut_at": "2026-01-02T00:00:00+00:00", "rows": []}
+    out = printed(*invoice_commands.unassigned_parts(found))
+    assert "cut 7, fixed at 2026-01-02T00:00:00+00:00; newer usage is not in it" in out
