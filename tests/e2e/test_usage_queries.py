@@ -240,6 +240,9 @@ def test_a_cut_answers_the_same_however_much_arrives_later(asker: Asker) -> None
     asked = [("window", "1d"), ("group_by", "subject"), ("cut", str(number))]
     path = "/v1/meters/asked_calls/query"
     before = asker.get(path, asked).content
+    ever = (START, START + timedelta(seconds=SECONDS))
+    expected = recount("asked_calls", "1d", ZoneInfo("UTC"), ever, "subject")
+    assert counted(json.loads(before)["rows"], "subject") == expected
     late = [{**EVENTS[0], "id": "late", "time": "2026-10-26T12:00:00Z"}]
     try:
         assert asker.http.post("/api/v1/events", json=late).status_code == 204
