@@ -32,6 +32,15 @@ class _Effective(BaseModel):
     effective_from: Date | None = None
 
 
+_NAME_BY_SCHEMA: dict[type[BaseModel], str] = {
+    MeterDefinition: "meter",
+    _Effective: "meter",
+    PriceBook: "price book",
+    Customer: "customer",
+    Subscription: "subscription",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Meter:
     """A meter's definition, and the (UTC) day from which a new version of it counts."""
@@ -63,6 +72,8 @@ def read_declarations(trees: list[Tree]) -> Declarations:
     for tree in trees:
         found.faults.extend(tree.faults)
         if tree.value is None:
+            if not tree.faults:
+                found.faults.append(Fault(tree.file, 0, "it declares nothing"))
             continue
         if not isinstance(tree.value, Mapping):
             message = f"expected the keys {', '.join(_SECTIONS)}"
@@ -150,4 +161,4 @@ def _message(schema: type[BaseModel], detail: Mapping[str, Any]) -> str:
         return "expected keys and values"
     if detail["type"] == "value_error" and text.startswith(_NAMED):
         return text
-    return f"{where}: {text}" if where else f"{schema.__name__.lower()}: {text}"
+    return f"{where}: {text}" if where else f"{_NAME_BY_SCHEMA[schema]}: {text}"

@@ -67,7 +67,7 @@ def _read_file(file: Path) -> Tree:
 
 
 def _unread(file: Path, reason: str) -> Tree:
-    return Tree(str(file), faults=[Fault(str(file), 1, reason)])
+    return Tree(str(file), faults=[Fault(str(file), 0, reason)])
 
 
 def read_moment(text: str) -> date | datetime:

@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -103,7 +104,7 @@ def status(
             )
         raise StackError(
             f"no stack is up in {data_dir}",
-            f"Start one with `tollbook up --detach --data-dir {data_dir}`.",
+            f"Start one with `tollbook up --detach --data-dir {quote(str(data_dir))}`.",
         )
     healthy = all(part.state in {"ready", "done"} for part in state.parts.values())
     if as_json:

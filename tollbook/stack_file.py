@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from shlex import quote
 
 from infra.embedded.board import STACK_FILE, read_state
 from infra.embedded.errors import StackError
@@ -40,6 +41,6 @@ def read_stack(data_dir: Path = DEFAULT_DATA_DIR) -> Stack:
     if known is None or state is None or not state.is_up:
         raise StackError(
             f"no stack is up in {data_dir}",
-            f"Start one with `tollbook up --detach --data-dir {data_dir}`.",
+            f"Start one with `tollbook up --detach --data-dir {quote(str(data_dir))}`.",
         )
     return Stack(**{field.name: known[field.name] for field in fields(Stack)})

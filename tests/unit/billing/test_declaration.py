@@ -305,3 +305,15 @@ def test_only_the_legal_entity_that_there_is_can_be_named() -> None:
     [fault] = faults_of("\n\ncustomers:\n- {key: A, name: A, currency: USD, legal_entity: nosuch}")
     assert fault == "1.yaml:4: customer A: there is no legal entity nosuch; only main so far"
     assert faults_of("customers: [{key: A, name: A, currency: USD, legal_entity: main}]") == []
+
+
+def test_a_file_that_declares_nothing_is_a_fault_of_the_file() -> None:
+    for text in ("", "# nothing\n", "---\n", "null\n"):
+        assert faults_of(text) == ["1.yaml: it declares nothing"]
+
+
+def test_faults_speak_of_things_not_of_classes() -> None:
+    faults = faults_of("meters: [{key: m, event_type: t, aggregation: sum}]")
+    assert faults
+    assert all(fault.startswith("1.yaml:1: meter") for fault in faults)
+    assert "definition" not in "".join(faults)
