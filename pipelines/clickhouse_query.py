@@ -13,7 +13,8 @@ from pipelines.cut import AsOf, EffectiveMeter
 from pipelines.fold import Worth
 from pipelines.local_windows import SECOND_US, Grid, LocalWindows
 from pipelines.outage import TransientError
-from pipelines.query import Ranges, Selection, TooMuchError, UsageKey
+from pipelines.query import Ranges, Selection
+from pipelines.question import TooMuchError, UsageKey
 from pipelines.record import POSITIONED_SCHEMA
 
 RAW_EVENTS_MAX = 2_000_000

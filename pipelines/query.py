@@ -10,10 +10,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from itertools import pairwise
 from typing import Any, Protocol
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,73 +19,13 @@ import pyarrow.compute as pc
 from pipelines.aggregation import answer
 from pipelines.cut import AsOf, CutChain, EffectiveMeter
 from pipelines.fold import Worth, combine, fold_all
-from pipelines.local_windows import MINUTE_US, Grid, LocalWindows, WindowSize, local_windows
+from pipelines.local_windows import MINUTE_US, Grid, LocalWindows, local_windows
 from pipelines.meter import MeterDefinition
 from pipelines.position import LogPartition
+from pipelines.question import TooMuchError, UnknownNameError, UsageKey, UsageQuestion, UsageRow
 from pipelines.usage import Span
 
-UTC_ZONE = ZoneInfo("UTC")
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class TooMuchError(ValueError):
-    """An answer would take more raw events, or rows, than one request may."""
-
-
-class UnknownNameError(LookupError):
-    """A question names something that is not there, in its part `parameter`."""
-
-    def __init__(self, parameter: str, reason: str) -> None:
-        super().__init__(reason)
-        self.parameter = parameter
-
-
-@dataclass(frozen=True, slots=True)
-class UsageQuestion:
-    """What is asked of a meter. `start` and `end` of None are those of the usage itself."""
-
-    meter: str
-    start: datetime | None = None
-    end: datetime | None = None
-    window: WindowSize | None = None
-    zone: ZoneInfo = UTC_ZONE
-    subjects: tuple[str, ...] = ()
-    """Only these, where any are named."""
-    spans: tuple[Span, ...] | None = None
-    """Only what counts for their owners."""
-    group_by: tuple[str, ...] = ()
-    """Dimensions, in the order of the answer's."""
-    by_subject: bool = False
-    by_owner: bool = False
-    where: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """(dimension, its values), all of which must hold."""
-    cut: int | None = None
-    """As of a fixed cut; None is live."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class UsageKey:
-    """What one row of an answer is about; empty where it was not asked."""
-
-    start_us: int
-    owner: str = ""
-    subject: str = ""
-    dimensions: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class UsageRow:
-    """One row of an answer: the usage of one local window, which may reach over what is asked."""
-
-    key: UsageKey
-    end_us: int
-    value: Decimal
-
-    @property
-    def window(self) -> tuple[datetime, datetime]:
-        """The window, in UTC."""
-        return _moment(self.key.start_us), _moment(self.end_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +274,3 @@ def _is_in(at_us: int, span: Span) -> bool:
 
 def _us(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def _moment(at_us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=at_us)

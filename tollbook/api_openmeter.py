@@ -14,7 +14,7 @@ from fastapi.responses import Response
 
 from pipelines.local_windows import WindowSize
 from pipelines.outage import TransientError
-from pipelines.query import TooMuchError, UsageQuestion, UsageRow
+from pipelines.question import TooMuchError, UsageQuestion, UsageRow
 from tollbook.api_asked import Asked
 from tollbook.api_events_relay import add_relay
 from tollbook.api_problem import problem

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
 from pipelines.outage import TransientError
-from pipelines.query import TooMuchError, UnknownNameError, UsageQueries, UsageQuestion, UsageRow
+from pipelines.query import UsageQueries
+from pipelines.question import TooMuchError, UnknownNameError, UsageQuestion, UsageRow
 from tollbook.api_asked import Asked
 from tollbook.api_problem import problem
 from tollbook.stack_file import Stack

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from billing.money import text_of
-from pipelines.query import UsageQuestion, UsageRow
+from pipelines.question import UsageQuestion, UsageRow
 from tollbook.usage_question import WINDOWS
 
 _VALUE = pa.decimal128(38, 12)

@@ -15,7 +15,7 @@ from tollbook.command_group import group
 from tollbook.stack_file import DEFAULT_DATA_DIR, Stack, read_stack
 
 if TYPE_CHECKING:
-    from pipelines.query import UsageQuestion, UsageRow
+    from pipelines.question import UsageQuestion, UsageRow
 
 Words = list[str]
 
@@ -68,7 +68,7 @@ def _read(
     stack: Stack, meter: str, given: dict[str, Words], customers: Words
 ) -> "tuple[UsageQuestion, list[UsageRow]]":
     from pipelines.outage import TransientError  # noqa: PLC0415
-    from pipelines.query import TooMuchError  # noqa: PLC0415
+    from pipelines.question import TooMuchError  # noqa: PLC0415
     from tollbook.billing_wiring import open_database  # noqa: PLC0415
     from tollbook.usage_question import (  # noqa: PLC0415
         BadParameterError,

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import psycopg
 
 from pipelines.local_windows import WindowSize
-from pipelines.query import UTC_ZONE, UsageKey, UsageQueries, UsageQuestion, UsageRow
+from pipelines.query import UsageQueries
+from pipelines.question import UTC_ZONE, UsageKey, UsageQuestion, UsageRow
 from pipelines.usage import Span
 
 WINDOWS: Mapping[str, WindowSize] = {
