@@ -243,12 +243,21 @@ def time_fault(time_us: int, reception: Reception) -> str | None:
     """Return why an event time is not acceptable now, or None."""
     first_us, last_us = reception.time_range_us()
     if time_us > last_us:
-        return f"more than {reception.limits.future_seconds_max} seconds in the future"
+        return f"more than {_duration(reception.limits.future_seconds_max)} in the future"
     if time_us >= first_us:
         return None
     if first_us == 0:
         return "before 1970"
-    return f"more than {reception.limits.past_seconds_max} seconds in the past"
+    return f"more than {_duration(reception.limits.past_seconds_max)} in the past"
+
+
+def _duration(seconds: int) -> str:
+    """Return a duration in the largest unit that it is a whole number of."""
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= size and seconds % size == 0:
+            count = seconds // size
+            return f"{count} {unit}{'s' * (count != 1)}"
+    return f"{seconds} seconds"
 
 
 def is_json_media_type(text: str) -> bool:

@@ -111,6 +111,19 @@ def test_a_time_lies_between_400_days_ago_and_5_minutes_ahead(
     assert isinstance(parse(time=(NOW - age).isoformat()), Event) is is_taken
 
 
+@pytest.mark.parametrize(
+    ("age", "reason"),
+    [
+        (timedelta(days=401), "more than 400 days in the past"),
+        (timedelta(minutes=-6), "more than 5 minutes in the future"),
+    ],
+)
+def test_a_time_out_of_range_is_told_in_days_and_minutes(age: timedelta, reason: str) -> None:
+    found = parse(time=(NOW - age).isoformat())
+    assert isinstance(found, list)
+    assert [refusal.reason for refusal in found] == [reason]
+
+
 def test_a_tenant_open_for_history_may_send_any_age_but_not_the_future() -> None:
     history = Reception(NOW, open_for_history=True)
     old = msgspec.json.encode({**PLAIN, "time": "1970-01-01T00:00:00Z"})
