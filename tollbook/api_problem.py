@@ -16,11 +16,14 @@ MEDIA_TYPE = "application/problem+json"
 def problem(
     status: int, detail: str, headers: Mapping[str, str] | None = None, **members: Any
 ) -> JSONResponse:
-    """Return a problem document."""
+    """Return a problem document; its `code` is stable and names the kind of problem."""
+    title = HTTPStatus(status).phrase
+    code = title.lower().replace(" ", "-")
     content = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "type": f"urn:tollbook:problem:{code}",
+        "title": title,
         "status": status,
+        "code": code,
         "detail": detail,
         **members,
     }

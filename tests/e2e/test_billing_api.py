@@ -108,6 +108,7 @@ def test_every_refusal_is_a_problem_document(client: TestClient, path: str, stat
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == status
+    assert answer.json()["type"] == f"urn:tollbook:problem:{answer.json()['code']}"
 
 
 @pytest.mark.parametrize(
