@@ -56,5 +56,5 @@ def why_nothing(
         return "nothing falls due by then, and nothing was billed before."
     return (
         "all that falls due by then was billed before. Usage that came late for a billed period"
-        " is on the next invoice of its subscription."
+        " goes on the next invoice of its subscription."
     )

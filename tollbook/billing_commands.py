@@ -126,9 +126,9 @@ def close(
 @contextmanager
 def _shown_progress(*, quiet: bool) -> Iterator[Any]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    shown = Progress(
-        *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True, disable=quiet
-    )
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    shown = Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=hidden)
     with shown:
         task = shown.add_task("waiting for the cut", total=None)
 
@@ -150,7 +150,7 @@ def show_result(result: Mapping[str, Any]) -> None:
     if result["resumed"]:
         show(
             f"A run that was cut short was finished at its own cut {result['cuts'][0]}:"
-            f" {result['documents_before']} documents were issued before, none again."
+            f" {count_of(result['documents_before'], 'document')} issued before, none again."
         )
     if result["documents"]:
         show(invoice_commands.invoice_table(result["documents"]))
