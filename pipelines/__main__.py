@@ -25,6 +25,7 @@ from pipelines.kafka_source import KafkaSource, LogAlarmError, verify_log
 from pipelines.partition import Flush, PartitionLog, SegmentMismatchError
 from pipelines.position import LogPartition
 from pipelines.postgres_segments import PostgresSegments
+from pipelines.progress import Mark
 from pipelines.redis_identities import RedisIdentities
 from pipelines.segment import SlicePlan
 from pipelines.settings import WorkerSettings
@@ -77,11 +78,12 @@ def _build(number: int, workers: int) -> Worker | None:
     memory.check_settings()
     plan = SlicePlan(settings.slice_events, settings.slices_max)
     log = book.logs()[-1]
-    stored = ClickHouseProgress(clickhouse).next_offsets()
+    stored = ClickHouseProgress(clickhouse).marks()
     partitions = [p for p in range(log.partitions) if p % workers == number]
     if not partitions:
         return None
-    progress = {p: stored.get(LogPartition(log.log, p), 0) for p in partitions}
+    marks = {p: stored.get(LogPartition(log.log, p), Mark(0, 0)) for p in partitions}
+    progress = {p: mark.next_offset for p, mark in marks.items()}
     verify_log(settings.kafka_bootstrap, log, progress, _BROKER_PATIENCE_S)
     logs = {}
     for partition, next_offset in progress.items():
@@ -89,7 +91,9 @@ def _build(number: int, workers: int) -> Worker | None:
         segment, slice_starts = book.resume(at, next_offset)
         start = segment.start_offset if segment is not None else 0
         judge = Judge(memory, ClickHouseArchive(clickhouse), archived=start, claimed=start)
-        logs[at] = PartitionLog(at, book, judge, seed, plan, segment, slice_starts, start)
+        logs[at] = PartitionLog(
+            at, book, judge, seed, plan, segment, slice_starts, start, marks[partition].time_max_us
+        )
     starts = {at.partition: partition_log.next_offset for at, partition_log in logs.items()}
     return Worker(
         source=KafkaSource(settings.kafka_bootstrap, log, starts),

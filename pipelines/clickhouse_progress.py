@@ -7,6 +7,7 @@ from clickhouse_connect.driver.exceptions import OperationalError
 
 from pipelines.outage import TransientError
 from pipelines.position import LogPartition
+from pipelines.progress import Mark
 
 
 @dataclass(slots=True)
@@ -21,9 +22,20 @@ class ClickHouseProgress:
         Raises:
             TransientError: ClickHouse does not answer.
         """
-        sql = "SELECT log, partition, max(next_offset) FROM usage_progress GROUP BY log, partition"
+        return {at: mark.next_offset for at, mark in self.marks().items()}
+
+    def marks(self) -> dict[LogPartition, Mark]:
+        """Return per partition how far it is processed, and the greatest event time there.
+
+        Raises:
+            TransientError: ClickHouse does not answer.
+        """
+        sql = (
+            "SELECT log, partition, max(next_offset), toUnixTimestamp64Micro(max(max_time))"
+            " FROM usage_progress GROUP BY log, partition"
+        )
         try:
             rows = self.client.query(sql).result_rows
         except OperationalError as error:
             raise TransientError(f"ClickHouse does not answer: {error}") from error
-        return {LogPartition(log, partition): offset for log, partition, offset in rows}
+        return {LogPartition(log, number): Mark(*mark) for log, number, *mark in rows}

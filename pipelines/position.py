@@ -3,6 +3,7 @@
 Every row downstream is keyed by a position, so that replaying the log writes the same rows again.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 POSITION_BYTES = 9
 """Six for the offset, three for the index."""
 _INDEX_BITS = 24
+_TEXT = re.compile(r"(\d{1,5})-(\d{1,5})-(\d{1,19})-(\d{1,9})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -22,6 +24,27 @@ class LogPartition:
 
     def __str__(self) -> str:
         return f"{self.log}/{self.partition}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """Where an event stands, as people and addresses name it: `log-partition-offset-index`."""
+
+    at: LogPartition
+    offset: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.at.log}-{self.at.partition}-{self.offset}-{self.index}"
+
+    @classmethod
+    def from_text(cls, text: str) -> "Position":
+        """Read a position; anything else raises ValueError."""
+        match = _TEXT.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is no position, such as 0-3-1742-0")
+        log, partition, offset, index = map(int, match.groups())
+        return cls(LogPartition(log, partition), offset, index)
 
 
 @dataclass(frozen=True, slots=True)

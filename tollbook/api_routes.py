@@ -13,6 +13,7 @@ from tollbook.api_bill_runs import add_bill_runs
 from tollbook.api_database import Database
 from tollbook.api_openmeter import build_openmeter
 from tollbook.api_problem import problem
+from tollbook.api_traces import add_traces
 from tollbook.api_usage import add_usage
 from tollbook.stack_file import Stack
 
@@ -38,6 +39,7 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
     _add_catalog(v1, asking)
     _add_invoices(v1, asking)
     add_usage(v1, asking, stack_of)
+    add_traces(v1, asking, stack_of)
     add_bill_runs(v1, asking, stack_of)
     router.include_router(v1)
     router.include_router(build_openmeter(asking, stack_of))

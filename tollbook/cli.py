@@ -8,10 +8,23 @@ import click
 import typer
 
 from infra.embedded.errors import StackError
-from tollbook import billing_commands, ingest_commands, stack_commands, usage_commands
+from tollbook import (
+    billing_commands,
+    dead_letter_commands,
+    ingest_commands,
+    stack_commands,
+    usage_commands,
+)
 from tollbook.demo import commands as demo_commands
 
-_MODULES = [stack_commands, ingest_commands, usage_commands, billing_commands, demo_commands]
+_MODULES = [
+    stack_commands,
+    ingest_commands,
+    usage_commands,
+    dead_letter_commands,
+    billing_commands,
+    demo_commands,
+]
 
 
 def build() -> typer.Typer:

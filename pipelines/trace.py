@@ -1,0 +1,248 @@
+"""Where an event is: counted, on its way, refused, or never seen.
+
+What it counts for is folded from the stored event by the workers' own fold, with the definitions
+of the segment that it lies in.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Protocol
+
+import msgspec
+import pyarrow as pa
+
+from pipelines.cut import EffectiveMeter
+from pipelines.dead_letter import KeptLetter
+from pipelines.fold import ActiveMeter, Fold, fold_all
+from pipelines.identity import identities
+from pipelines.position import LogPartition, Position
+from pipelines.progress import PartitionProgress, instant_text, to_content
+from pipelines.segment import Segment
+
+COPIES_MAX = 100
+LETTERS_MAX = 100
+"""An answer names so many copies, and so many dead letters, at most."""
+
+State = Literal["counted", "pending", "refused", "unknown"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRejection:
+    """A meter that could not use an event, and why."""
+
+    meter: str
+    version: int
+    reason: str
+
+
+class EventTables(Protocol):
+    """What is stored of one event."""
+
+    def positions(self, identity: bytes) -> Sequence[Position]:
+        """Return where an identity was first seen: more than once for other subjects' events."""
+
+    def event(self, tenant: str, identity: bytes, position: Position) -> Any:
+        """Return a table of `POSITIONED_SCHEMA` with the event, or none where it is not stored."""
+
+    def copies(
+        self, tenant: str, source: str, event_id: str, first: Position, limit: int
+    ) -> tuple[int, Sequence[Position]]:
+        """Return how many copies an event has, and where the first of them stand."""
+
+    def rejections(self, tenant: str, position: Position) -> Sequence[StoredRejection]:
+        """Return the meters that could not use an event."""
+
+    def letters(self, tenant: str, source: str, event_id: str, limit: int) -> Sequence[KeptLetter]:
+        """Return dead letters whose JSON names a source and id."""
+
+
+class Definitions(Protocol):
+    """What segments count."""
+
+    def resume(self, at: LogPartition, next_offset: int) -> tuple[Segment | None, object]:
+        """Return the segment that an offset lies in, first of a pair."""
+
+    def meters(self, definitions: Sequence[int]) -> list[ActiveMeter]:
+        """Return meter definitions by id."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountedEvent:
+    """One stored event, what it counts for, and its copies."""
+
+    position: Position
+    event: Mapping[str, Any]
+    folds: Sequence[Fold]
+    rejections: Sequence[StoredRejection]
+    copy_count: int
+    copies: Sequence[Position]
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What is known of one source and id."""
+
+    source: str
+    id: str
+    state: State
+    events: Sequence[CountedEvent]
+    letters: Sequence[KeptLetter]
+    lagging: Sequence[PartitionProgress] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tracer:
+    """Finds events by source and id."""
+
+    tables: EventTables
+    definitions: Definitions
+    next_offsets: Callable[[], Mapping[LogPartition, int]]
+    progress: Callable[[], Sequence[PartitionProgress]]
+    versions: Callable[[str, str], Sequence[EffectiveMeter]]
+    seed: int
+
+    def trace(self, tenant: str, source: str, event_id: str) -> Traced:
+        """Return where an event is.
+
+        It is unknown only where every record that was in the log before this call is counted:
+        the log's ends are read before the tables are looked at again.
+        """
+        found = self._look(tenant, source, event_id)
+        if found.state != "unknown":
+            return found
+        lagging = [each for each in self.progress() if each.lag]
+        found = self._look(tenant, source, event_id)
+        if found.state != "unknown" or not lagging:
+            return found
+        return Traced(source, event_id, "pending", (), (), lagging)
+
+    def _look(self, tenant: str, source: str, event_id: str) -> Traced:
+        identity = identity_of(tenant, source, event_id, self.seed)
+        # Before the rows: what lies below these offsets is in every table.
+        ends = self.next_offsets()
+        counted = [
+            found
+            for position in self.tables.positions(identity)
+            if position.offset < ends.get(position.at, 0)
+            and (found := self._event(tenant, identity, position)) is not None
+        ]
+        letters = self.tables.letters(tenant, source, event_id, LETTERS_MAX)
+        state: State = "counted" if counted else "refused" if letters else "unknown"
+        return Traced(source, event_id, state, counted, letters)
+
+    def _event(self, tenant: str, identity: bytes, position: Position) -> CountedEvent | None:
+        table = self.tables.event(tenant, identity, position)
+        if not table.num_rows:
+            return None
+        (event,) = table.to_pylist()
+        segment, _ = self.definitions.resume(position.at, position.offset)
+        meters = self.definitions.meters(segment.definitions) if segment is not None else []
+        count, copies = self.tables.copies(
+            tenant, event["source"], event["id"], position, COPIES_MAX
+        )
+        return CountedEvent(
+            position=position,
+            event=event,
+            folds=[fold for fold in fold_all(table, meters) if len(fold.windows)],
+            rejections=self.tables.rejections(tenant, position),
+            copy_count=count,
+            copies=copies,
+        )
+
+    def to_content(self, tenant: str, traced: Traced) -> dict[str, Any]:
+        """Return it as content for msgspec's JSON, in which stored JSON stands as it was sent."""
+        letters = [letter.to_content() for letter in traced.letters]
+        brief = [
+            {name: letter[name] for name in ("position", "kind", "reason", "ingested_at")}
+            for letter in letters
+        ]
+        content: dict[str, Any] = {
+            "source": traced.source,
+            "id": traced.id,
+            "state": traced.state,
+            "events": [self._event_content(tenant, event) for event in traced.events],
+            "conflicts": [letter for letter in brief if letter["kind"] == "conflict"],
+            "refusals": [letter for letter in brief if letter["kind"] != "conflict"],
+        }
+        if traced.lagging:
+            content["lag"] = sum(each.lag for each in traced.lagging)
+            content["lagging"] = [to_content(each) for each in traced.lagging]
+        return content
+
+    def _event_content(self, tenant: str, counted: CountedEvent) -> dict[str, Any]:
+        versions = {
+            key: self.versions(tenant, key)
+            for key in {fold.meter.definition.key for fold in counted.folds}
+        }
+        return {
+            "position": str(counted.position),
+            "ingested_at": instant_text(counted.event["ingested_at"]),
+            "time_stamped": counted.event["time_stamped"],
+            "event": cloudevent(counted.event),
+            "counts": [
+                each
+                for fold in counted.folds
+                for each in counts_of(fold, versions[fold.meter.definition.key])
+            ],
+            "rejections": [
+                {"meter": each.meter, "version": each.version, "reason": each.reason}
+                for each in counted.rejections
+            ],
+            "duplicate_count": counted.copy_count,
+            "duplicates": [str(position) for position in counted.copies],
+        }
+
+
+def identity_of(tenant: str, source: str, event_id: str, seed: int) -> bytes:
+    """Return the identity hash of one event."""
+    table = pa.table({"tenant": [tenant], "source": [source], "id": [event_id]})
+    hashed: bytes = identities(table, seed)[0].tobytes()
+    return hashed
+
+
+def counts_of(fold: Fold, versions: Sequence[EffectiveMeter]) -> list[dict[str, Any]]:
+    """Return what one event adds to one meter: the window, and the value or counted item.
+
+    Every version of a meter counts; only the one in force at the start of the window is read.
+    """
+    definition = fold.meter.definition
+    found = []
+    for (subject, dimensions, item, start_us), worth in fold.worth_by_key().items():
+        start = _EPOCH + timedelta(microseconds=start_us)
+        value = "1" if definition.value is None else f"{worth[1]:f}"
+        if "." in value:
+            value = value.rstrip("0").rstrip(".")
+        found.append(
+            {
+                "meter": definition.key,
+                "version": fold.meter.version,
+                "aggregation": definition.rule,
+                "in_force": any(
+                    each.meter.version == fold.meter.version
+                    and each.start_us <= start_us < each.end_us
+                    for each in versions
+                ),
+                "subject": subject,
+                "dimensions": json.loads(dimensions) if dimensions else {},
+                "window_start": instant_text(start),
+                "window_end": instant_text(start + definition.window_size),
+                "value": item if definition.keeps_items else value,
+            }
+        )
+    return found
+
+
+def cloudevent(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored event as a CloudEvent; its JSON stays as it was sent."""
+    content: dict[str, Any] = {"specversion": "1.0"}
+    content |= {name: event[name] for name in ("id", "source", "type", "subject")}
+    content["time"] = instant_text(event["time"])
+    if event["data"]:
+        content["data"] = msgspec.Raw(event["data"])
+    if event["extensions"]:
+        content |= msgspec.json.decode(event["extensions"], type=dict[str, msgspec.Raw])
+    return content

@@ -1,0 +1,42 @@
+"""Wires the search for events, dead letters and progress to the servers of a stack."""
+
+import time
+from typing import Any
+
+import psycopg
+
+from pipelines.clickhouse_progress import ClickHouseProgress
+from pipelines.clickhouse_trace import ClickHouseTrace
+from pipelines.kafka_ends import KafkaEnds
+from pipelines.postgres_cuts import PostgresCuts
+from pipelines.postgres_segments import PostgresSegments
+from pipelines.progress import ProgressReader
+from pipelines.trace import Tracer
+
+
+def open_progress(
+    connection: "psycopg.Connection[Any]", clickhouse: Any, kafka_bootstrap: str
+) -> ProgressReader:
+    """Return what compares the tables with the log, over connections of the caller's."""
+    return ProgressReader(
+        logs=PostgresSegments(connection).logs,
+        ends=KafkaEnds(kafka_bootstrap),
+        marks=ClickHouseProgress(clickhouse).marks,
+        now_ms=lambda: time.time_ns() // 1_000_000,
+    )
+
+
+def open_tracer(
+    connection: "psycopg.Connection[Any]", clickhouse: Any, kafka_bootstrap: str
+) -> Tracer:
+    """Return what finds events, over connections of the caller's."""
+    segments = PostgresSegments(connection)
+    seed, _ = segments.deployment()
+    return Tracer(
+        tables=ClickHouseTrace(clickhouse),
+        definitions=segments,
+        next_offsets=ClickHouseProgress(clickhouse).next_offsets,
+        progress=open_progress(connection, clickhouse, kafka_bootstrap).read,
+        versions=PostgresCuts(connection).meter_versions,
+        seed=seed,
+    )
