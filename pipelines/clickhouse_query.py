@@ -9,11 +9,11 @@ from typing import Any
 from clickhouse_connect.driver.exceptions import OperationalError
 from clickhouse_connect.driver.external import ExternalData
 
-from pipelines.cut import AsOf, EffectiveMeter
+from pipelines.cut import AsOf, EffectiveMeter, Ranges
 from pipelines.fold import Worth
 from pipelines.local_windows import SECOND_US, Grid, LocalWindows
 from pipelines.outage import TransientError
-from pipelines.query import Ranges, Selection
+from pipelines.query import Selection
 from pipelines.question import TooMuchError, UsageKey
 from pipelines.record import POSITIONED_SCHEMA
 

@@ -3,7 +3,7 @@
 Also what fixing and reading them needs of the servers, as protocols.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +39,25 @@ class EffectiveMeter:
     meter: ActiveMeter
     start_us: int
     end_us: int
+
+
+Ranges = Mapping[LogPartition, tuple[int, int]]
+"""Offsets `[start, end)` per partition."""
+
+
+def since_activation(
+    cuts: "CutChain", versions: Sequence[EffectiveMeter], ranges: Ranges
+) -> dict[LogPartition, tuple[int, int]]:
+    """Return the part of offset ranges in which a meter counts.
+
+    Windows hold nothing from before a meter was activated; raw events must not add it at an edge.
+    """
+    activated = cuts.activated_at(versions, ranges)
+    return {
+        at: (max(start, activated[at]), end)
+        for at, (start, end) in ranges.items()
+        if at in activated
+    }
 
 
 def aligned(start_us: int, end_us: int, size_us: int) -> tuple[int, int, list[tuple[int, int]]]:
@@ -80,6 +99,11 @@ class CutChain(Protocol):
 
     def meter_versions(self, tenant: str, key: str) -> list[EffectiveMeter]:
         """Return the versions of a meter with the intervals they are in force for."""
+
+    def activated_at(
+        self, versions: Sequence[EffectiveMeter], places: Iterable[LogPartition]
+    ) -> dict[LogPartition, int]:
+        """Return per partition the offset from which a meter counts; none where it never did."""
 
     def lacking_activation(self, tenant: str) -> list[LogPartition]:
         """Return the partitions that do not yet count every meter of a tenant."""

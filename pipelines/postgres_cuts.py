@@ -1,6 +1,6 @@
 """Cuts, and what they are laid over: the chain in Postgres, segments, meters by their key."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -130,6 +130,22 @@ class PostgresCuts:
             )
             for (number, version, definition, _), start, end in zip(rows, starts, ends, strict=True)
         ]
+
+    def activated_at(
+        self, versions: Sequence[EffectiveMeter], places: Iterable[LogPartition]
+    ) -> dict[LogPartition, int]:
+        """Return per partition the offset from which a meter counts; none where it never did."""
+        definitions = [version.meter.definition_id for version in versions]
+        found = {}
+        for at in places:
+            row = self.connection.execute(
+                "SELECT start_offset FROM segments WHERE log = %s AND partition = %s"
+                " AND definitions && %s::bigint[] ORDER BY sequence LIMIT 1",
+                (at.log, at.partition, definitions),
+            ).fetchone()
+            if row is not None:
+                found[at] = int(row[0])
+        return found
 
     def lacking_activation(self, tenant: str) -> list[LogPartition]:
         """Return the partitions whose last segment does not yet count every meter of a tenant."""

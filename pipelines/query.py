@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.aggregation import answer
-from pipelines.cut import AsOf, CutChain, EffectiveMeter
+from pipelines.cut import AsOf, CutChain, EffectiveMeter, Ranges, since_activation
 from pipelines.fold import Worth, combine, fold_all
 from pipelines.local_windows import MINUTE_US, Grid, LocalWindows, local_windows
 from pipelines.meter import MeterDefinition
@@ -55,9 +55,6 @@ class Selection:
         if spans is None:
             return sorted(named) if named else None
         return sorted({span.subject for span in spans if not named or span.subject in named})
-
-
-Ranges = Mapping[LogPartition, tuple[int, int]]
 
 
 class UsageTables(Protocol):
@@ -142,7 +139,8 @@ class UsageQueries:
     def _folded(
         self, selection: Selection, intervals: Sequence[tuple[int, int]], ranges: Ranges
     ) -> Iterator[tuple[UsageKey, str, Worth]]:
-        events = self.tables.raw(selection, intervals, ranges)
+        counted = since_activation(self.cuts, selection.versions, ranges)
+        events = self.tables.raw(selection, intervals, counted)
         times = events.column("time").cast(pa.int64())
         for start_us, end_us in _cut_at(intervals, selection.bounds):
             inside = pc.and_(pc.greater_equal(times, start_us), pc.less(times, end_us))

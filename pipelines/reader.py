@@ -16,7 +16,15 @@ import pyarrow.compute as pc
 
 from ingest.topic import Tick
 from pipelines.aggregation import answer
-from pipelines.cut import AsOf, CutChain, EffectiveMeter, Ticks, aligned
+from pipelines.cut import (
+    AsOf,
+    CutChain,
+    EffectiveMeter,
+    Ranges,
+    Ticks,
+    aligned,
+    since_activation,
+)
 from pipelines.fold import Worth, combine, fold_all
 from pipelines.meter import MeterDefinition
 from pipelines.outage import TransientError
@@ -194,12 +202,13 @@ class Reader:
         self,
         tenant: str,
         versions: Sequence[EffectiveMeter],
-        ranges: Mapping[LogPartition, tuple[int, int]],
+        ranges: Ranges,
         start_us: int,
         end_us: int,
     ) -> Any:
         types = [version.meter.definition.event_type for version in versions]
-        return self.usage.raw_events(tenant, types, ranges, start_us, end_us)
+        counted = since_activation(self.cuts, versions, ranges)
+        return self.usage.raw_events(tenant, types, counted, start_us, end_us)
 
 
 def _worths(events: Any, versions: Sequence[EffectiveMeter]) -> Iterator[tuple[Any, Worth]]:
