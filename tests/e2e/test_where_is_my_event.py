@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
+import signal
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +21,7 @@ from tests.embedded_stack import EmbeddedStack, wait_until
 from tests.feed import utc_now
 from tests.metering import create_meters
 from tollbook import cli
-from tollbook.stack_file import Stack
+from tollbook.stack_file import Stack, read_stack
 
 SOURCE = "tests/where is it?"
 NEIGHBOUR = "tb_where_neighbour"
@@ -232,6 +234,29 @@ def test_a_conflict_is_replayed_only_under_a_new_id(world: World) -> None:
     world.wait_until_counted()
     (counted,) = world.trace(f"{NAME}~{place}")["events"]
     assert counted["event"]["data"] == {"units": "2"}
+
+
+def test_an_event_is_pending_while_the_workers_stand_still(world: World) -> None:
+    """And all that came before it is said to be counted, nothing that came after."""
+    workers = [pid for name, pid in read_stack(world.data_dir).pids.items() if "worker" in name]
+    before = datetime.now(UTC)
+    try:
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        send(world.stack, world.stack.api_key, event("waits"))
+        sent_at = datetime.now(UTC)
+        found = world.trace("waits")
+        progress = world.get("progress")
+    finally:
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+    assert (found["state"], found["events"]) == ("pending", [])
+    assert found["lag"] == progress["lag"] >= 1
+    assert found["lagging"] == [each for each in progress["partitions"] if each["lag"]]
+    complete = datetime.fromisoformat(progress["complete_before"])
+    assert before - timedelta(milliseconds=1) <= complete <= sent_at
+    world.wait_until_counted()
+    assert world.trace("waits")["state"] == "counted"
 
 
 def test_progress_says_how_far_each_partition_is(world: World) -> None:
