@@ -12,8 +12,7 @@ from rich.text import Text
 
 from infra.embedded.errors import StackError
 from tollbook.command_group import group
-from tollbook.screen import Cell, Column, amounts, bold, dim, show, table_of
-from tollbook.screen import grouped as grouped  # noqa: PLC0414 - others look for it here
+from tollbook.screen import Cell, Column, amounts, bold, dim, grouped, show, table_of
 from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="The stack to read.")]

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from infra.embedded.errors import StackError
 from tollbook.command_group import group
+from tollbook.screen import Column, amounts, show, table_of
 from tollbook.stack_file import DEFAULT_DATA_DIR, Stack, read_stack
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ def query(
     if as_json:
         print(json.dumps(_content(question, rows)))
     else:
-        Console(highlight=False, markup=False).print(
-            _table(question, rows) if rows else "No usage."
-        )
+        show(_table(question, rows) if rows else "No usage.")
 
 
 def _read(
@@ -100,11 +98,10 @@ def _content(question: "UsageQuestion", rows: "Sequence[UsageRow]") -> dict[str,
 def _table(question: "UsageQuestion", rows: "Sequence[UsageRow]") -> Table:
     from tollbook.usage_answer import columns_of, to_cells  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
     *names, _ = columns_of(question)
-    for name in names:
-        table.add_column(name.replace("_", " ").removeprefix("window "))
-    table.add_column("value", justify="right")
-    for cells in to_cells(question, rows, question.zone):
-        table.add_row(*cells[:-1], f"{Decimal(cells[-1]):,f}")
-    return table
+    columns = [Column(name.replace("_", " ").removeprefix("window ")) for name in names]
+    rows_of = to_cells(question, rows, question.zone)
+    return table_of(
+        [*columns, *amounts("value")],
+        [[*cells[:-1], f"{Decimal(cells[-1]):,f}"] for cells in rows_of],
+    )
