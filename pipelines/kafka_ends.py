@@ -26,12 +26,7 @@ class KafkaEnds:
             TransientError: Kafka does not answer.
         """
         with self._consumer() as consumer:
-            return {
-                number: consumer.get_watermark_offsets(
-                    TopicPartition(log.topic, number), timeout=_ANSWER_SECONDS
-                )
-                for number in range(log.partitions)
-            }
+            return {number: _bounds(consumer, log, number) for number in range(log.partitions)}
 
     def append_times_ms(self, log: Log, offsets: Mapping[int, int]) -> dict[int, int]:
         """Return the append time of one record per partition; see `LogEnds`.
@@ -75,3 +70,12 @@ class KafkaEnds:
             raise TransientError(f"Kafka does not answer: {error}") from error
         finally:
             consumer.close()
+
+
+def _bounds(consumer: Consumer, log: Log, number: int) -> tuple[int, int]:
+    at = TopicPartition(log.topic, number)
+    # The client documents None for an answer that comes too late.
+    bounds: tuple[int, int] | None = consumer.get_watermark_offsets(at, timeout=_ANSWER_SECONDS)
+    if bounds is None:
+        raise TransientError(f"Kafka does not say where partition {log.log}/{number} ends")
+    return bounds

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+from pipelines.outage import TransientError
 from pipelines.position import Log, LogPartition
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,10 +63,16 @@ class ProgressReader:
 
         The ends are read before the marks: what was appended before this call, and is in no table
         after it, lies in a partition that lags.
+
+        Raises:
+            TransientError: a server does not answer, or the log ends before what was counted.
         """
         now_ms = self.now_ms()
         logs = self.logs()
+        before = self.marks()
         ends = {log.log: self.ends.ends(log) for log in logs}
+        for log, of_log in ends.items():
+            _refuse_shorter(log, of_log, before)
         marks = self.marks()
         return [
             each for log in logs for each in self._of_log(log, ends[log.log], marks, now_ms=now_ms)
@@ -99,6 +106,19 @@ class ProgressReader:
             )
             for number, mark in sorted(known.items())
         ]
+
+
+def _refuse_shorter(
+    log: int, ends: Mapping[int, tuple[int, int]], marks: Mapping[LogPartition, Mark]
+) -> None:
+    """Refuse a log that ends before what was counted of it: nothing can be said of it."""
+    for number, (_, end) in ends.items():
+        at = LogPartition(log, number)
+        if at in marks and marks[at].next_offset > end:
+            raise TransientError(
+                f"partition {at}: counted up to {marks[at].next_offset}, but the topic ends at"
+                f" {end}: it was made anew; restore it, or open a new log"
+            )
 
 
 def to_content(progress: PartitionProgress) -> dict[str, Any]:

@@ -166,7 +166,9 @@ def _outages_told() -> Iterator[None]:
 
     try:
         yield
-    except (TransientError, OperationalError, psycopg.OperationalError) as error:
+    except TransientError as error:
+        raise StackError(str(error), "See `tollbook status`.") from error
+    except (OperationalError, psycopg.OperationalError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise StackError(f"a server does not answer: {reason}", "See `tollbook status`.") from error
 

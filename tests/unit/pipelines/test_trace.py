@@ -12,6 +12,7 @@ from pipelines.cut import EffectiveMeter
 from pipelines.dead_letter import KeptLetter
 from pipelines.fold import ActiveMeter
 from pipelines.meter import MeterDefinition
+from pipelines.outage import TransientError
 from pipelines.position import Log, LogPartition, Position
 from pipelines.progress import Mark, PartitionProgress, ProgressReader, to_content, total_content
 from pipelines.record import POSITIONED_SCHEMA
@@ -215,6 +216,17 @@ def test_all_before_the_first_uncounted_record_or_now_is_counted() -> None:
     assert (total["lag"], total["complete_before"]) == (6, "1970-01-01T00:00:02Z")
     assert total["partitions"][0] == to_content(found[0])
     assert to_content(found[0])["watermark"] == "1970-01-01T00:00:05Z"
+
+
+def test_a_log_that_ends_before_what_was_counted_is_not_called_complete() -> None:
+    reader = ProgressReader(
+        logs=lambda: [Log(0, "usage.events", "id", 1)],
+        ends=Ends({0: (0, 6)}),
+        marks=lambda: {AT: Mark(7, 0)},
+        now_ms=lambda: 99_000,
+    )
+    with pytest.raises(TransientError, match="0/0: counted up to 7, but the topic ends at 6"):
+        reader.read()
 
 
 @pytest.mark.parametrize(
