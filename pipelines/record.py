@@ -109,7 +109,9 @@ def _cloudevent(record: Record) -> Any:
     received_at = EPOCH + timedelta(milliseconds=record.append_ms)
     event = parse_event(record.value, Reception(received_at, open_for_history=True))
     if not isinstance(event, Event):
-        raise ValueError("; ".join(f"{fault.field}: {fault.reason}" for fault in event))
+        # A fault of the event as a whole names no field.
+        faults = (f"{fault.field}: {fault.reason}".removeprefix(": ") for fault in event)
+        raise ValueError("; ".join(faults))
     return to_batch(record.tenant, [event])
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+from clickhouse_connect.driver.exceptions import OperationalError
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
@@ -23,8 +24,19 @@ from tollbook.usage_wiring import open_clickhouse
 Kind = Literal["malformed", "refused", "conflict"]
 
 _EVENTS = b"/v1/events/"
-_shared_clickhouse = cache(open_clickhouse)
-"""One client for all requests of a process."""
+
+
+@cache
+def _shared_clickhouse(url: str) -> Any:
+    """Return one client for all requests of a process.
+
+    Raises:
+        TransientError: ClickHouse does not answer; the next request tries again.
+    """
+    try:
+        return open_clickhouse(url)
+    except OperationalError as error:
+        raise TransientError("ClickHouse does not answer") from error
 
 
 def add_traces(

@@ -14,13 +14,16 @@ import httpx
 import psycopg
 import pytest
 from confluent_kafka import Producer
+from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from ingest.topic import CLOUDEVENT_CONTENT_TYPE, CONTENT_TYPE_HEADER, TENANT_HEADER, TOPIC
+from pipelines import kafka_ends
 from tests.embedded_stack import EmbeddedStack, wait_until
 from tests.feed import utc_now
 from tests.metering import create_meters
 from tollbook import cli
+from tollbook.api import build_app
 from tollbook.stack_file import Stack, read_stack
 
 SOURCE = "tests/where is it?"
@@ -196,7 +199,8 @@ def test_a_tenant_sees_nothing_of_another(world: World) -> None:
 
 def test_dead_letters_are_listed_by_position_on_pages_that_join(world: World) -> None:
     letters = world.letters()
-    assert "{garbage of where" in {letter["body"] for letter in letters}
+    (garbage,) = [letter for letter in letters if letter["body"] == "{garbage of where"]
+    assert garbage["reason"].startswith("JSON is malformed")
     assert sorted(letter["kind"] for letter in letters) == ["conflict", "malformed", "malformed"]
     listed = json.loads(world.run("dead-letters", "list", "--limit", "10000", "--json"))
     assert [one for one in listed if one in letters] == letters
@@ -257,6 +261,29 @@ def test_an_event_is_pending_while_the_workers_stand_still(world: World) -> None
     assert before - timedelta(milliseconds=1) <= complete <= sent_at
     world.wait_until_counted()
     assert world.trace("waits")["state"] == "counted"
+
+
+@pytest.mark.parametrize(
+    "away", [{"TOLLBOOK_CLICKHOUSE_URL": "http://o:o@127.0.0.1:1/t"},
+             {"TOLLBOOK_KAFKA_BOOTSTRAP": "127.0.0.1:1"}]
+)  # fmt: skip
+def test_a_server_that_is_away_is_said_to_be(
+    world: World, away: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instead of an event that is said to be unknown."""
+    monkeypatch.setattr(kafka_ends, "_ANSWER_SECONDS", 0.2)
+    known = {
+        "TOLLBOOK_POSTGRES_DSN": world.stack.postgres_dsn,
+        "TOLLBOOK_CLICKHOUSE_URL": world.stack.clickhouse_url,
+        "TOLLBOOK_KAFKA_BOOTSTRAP": world.stack.kafka_bootstrap,
+    }
+    with TestClient(build_app(known | away), raise_server_exceptions=False) as client:
+        for path in ("progress", "events/s/never"):
+            answer = client.get(
+                f"/v1/{path}", headers={"Authorization": f"Bearer {world.stack.api_key}"}
+            )
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert "does not answer" in answer.json()["detail"]
 
 
 def test_progress_says_how_far_each_partition_is(world: World) -> None:
