@@ -6,8 +6,10 @@ Also what fixing and reading them needs of the servers, as protocols.
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import pyarrow as pa
 
 from ingest.topic import Tick
 from pipelines.fold import ActiveMeter
@@ -39,6 +41,12 @@ class EffectiveMeter:
     meter: ActiveMeter
     start_us: int
     end_us: int
+
+    def in_force(self, events: Any) -> Any:
+        """Return the events in whose windows this version is in force, of an Arrow table."""
+        size = self.meter.definition.window_size // timedelta(microseconds=1)
+        windows = events.column("time").cast(pa.int64()).to_numpy() // size * size
+        return events.filter(pa.array((windows >= self.start_us) & (windows < self.end_us)))
 
 
 Ranges = Mapping[LogPartition, tuple[int, int]]

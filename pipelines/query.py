@@ -234,19 +234,10 @@ def fold_selected(
 def _by_minute(
     events: Any, versions: Sequence[EffectiveMeter]
 ) -> Iterator[tuple[tuple[str, str, str, int], Worth]]:
-    times = events.column("time").cast(pa.int64())
     for version in versions:
-        definition = version.meter.definition
-        part = events
-        if len(versions) > 1:
-            size = definition.window_size // timedelta(microseconds=1)
-            window = pc.multiply(pc.divide(times, size), size)
-            in_force = pc.and_(
-                pc.greater_equal(window, version.start_us), pc.less(window, version.end_us)
-            )
-            part = events.filter(in_force)
-        by_minute = definition.model_copy(update={"window": "1m"})
-        for fold in fold_all(part, [replace(version.meter, definition=by_minute)]):
+        by_minute = version.meter.definition.model_copy(update={"window": "1m"})
+        meter = replace(version.meter, definition=by_minute)
+        for fold in fold_all(version.in_force(events), [meter]):
             yield from fold.worth_by_key().items()
 
 

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from ingest.topic import Tick
 from pipelines.aggregation import answer
 from pipelines.cut import (
@@ -212,17 +209,8 @@ class Reader:
 
 
 def _worths(events: Any, versions: Sequence[EffectiveMeter]) -> Iterator[tuple[Any, Worth]]:
-    times = events.column("time").cast(pa.int64())
     for version in versions:
-        part = events
-        if len(versions) > 1:
-            size = version.meter.definition.window_size // timedelta(microseconds=1)
-            window = pc.multiply(pc.divide(times, size), size)
-            in_force = pc.and_(
-                pc.greater_equal(window, version.start_us), pc.less(window, version.end_us)
-            )
-            part = events.filter(in_force)
-        for fold in fold_all(part, [version.meter]):
+        for fold in fold_all(version.in_force(events), [version.meter]):
             yield from fold.worth_by_key().items()
 
 
