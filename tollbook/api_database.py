@@ -30,9 +30,21 @@ class Database:
         except queue.Empty as error:
             raise psycopg.OperationalError("all connections are busy") from error
         try:
-            if connection is None or connection.closed or connection.broken:
+            if connection is None or not _is_alive(connection):
                 connection = None
                 connection = psycopg.connect(self._dsn, autocommit=True, connect_timeout=5)
             yield connection
         finally:
             self._free.put(connection)
+
+
+def _is_alive(connection: Connection) -> bool:
+    """Ask, since a connection that the server has ended looks sound until it is used."""
+    if connection.closed or connection.broken:
+        return False
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        connection.close()
+        return False
+    return True

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
@@ -12,6 +13,7 @@ from tests.e2e.billing_databases import databases
 from tests.e2e.billing_world import close
 from tests.embedded_stack import EmbeddedStack
 from tollbook.api import build_app
+from tollbook.api_database import Database
 
 KEYS = {"tb_owner": ("default", "owner"), "tb_ingest": ("default", "ingest"),
         "tb_other": ("other", "owner")}  # fmt: skip
@@ -142,3 +144,15 @@ def test_a_database_that_is_away_is_said_to_be(stack: EmbeddedStack) -> None:
         assert client.get("/healthz").status_code == 200
         answer = client.get("/readyz")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+def test_a_connection_that_the_server_ended_while_idle_is_replaced(stack: EmbeddedStack) -> None:
+    dsn = stack.read().postgres_dsn
+    database = Database(dsn)
+    with database.lend() as connection:
+        ended = connection.info.backend_pid
+    with psycopg.connect(dsn, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", (ended,))
+    with database.lend() as connection:
+        assert connection.info.backend_pid != ended
+        assert connection.execute("SELECT 1").fetchone() == (1,)
