@@ -137,12 +137,13 @@ class Board:
                 print(f"{STATE_FILE} cannot be written: {error}", flush=True)
 
     def _write(self) -> None:
+        # Who reads in the state that the stack is ready finds the addresses already there.
         directory = self._config.data_dir
-        write_private(directory / STATE_FILE, asdict(self.state))
         if self.state.phase == "ready":
             write_private(directory / STACK_FILE, self._stack())
         else:
             (directory / STACK_FILE).unlink(missing_ok=True)
+        write_private(directory / STATE_FILE, asdict(self.state))
 
     def _stack(self) -> dict[str, Any]:
         pids = {"supervisor": self.state.supervisor_pid}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.embedded import board as board_module
 from infra.embedded.board import Board, StackState, read_state
 from infra.embedded.cleaning import leftovers
 from infra.embedded.config import PORT_NAMES, Secrets, StackConfig
@@ -124,3 +125,13 @@ def test_parts_that_wait_for_each_other_are_refused() -> None:
 def test_paths_reach_javas_properties_whole() -> None:
     assert _property(Path("/a b/c")) == "/a b/c"
     assert _property(Path("/ü\\日")) == "/\\u00fc\\u005c\\u65e5"
+
+
+def test_the_addresses_are_there_before_the_state_says_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a command that waits for the state finds no stack."""
+    written: list[str] = []
+    monkeypatch.setattr(board_module, "write_private", lambda path, _: written.append(path.name))
+    Board(_config(tmp_path), os.getpid()).enter("ready")
+    assert written == ["stack.json", "state.json"]
