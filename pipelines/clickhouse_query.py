@@ -9,7 +9,16 @@ from typing import Any
 from clickhouse_connect.driver.exceptions import OperationalError
 from clickhouse_connect.driver.external import ExternalData
 
-from pipelines.cut import AsOf, EffectiveMeter, Ranges
+from pipelines.clickhouse_clauses import (
+    ARROW_SETTINGS,
+    SETTINGS,
+    dimension,
+    in_force,
+    spans_table,
+    whole,
+    within,
+)
+from pipelines.cut import AsOf, Ranges
 from pipelines.fold import Worth
 from pipelines.local_windows import SECOND_US, Grid, LocalWindows
 from pipelines.outage import TransientError
@@ -20,7 +29,6 @@ from pipelines.record import POSITIONED_SCHEMA
 RAW_EVENTS_MAX = 2_000_000
 ROWS_MAX = 1_000_000
 
-_SETTINGS = {"do_not_merge_across_partitions_select_final": 1}
 _SECOND = "intDiv(toUnixTimestamp64Milli(window_start), 1000)"
 _FAR = 1 << 62
 
@@ -53,25 +61,25 @@ class ClickHouseQuery:
             "meter = {meter:String}",
             f"window_start >= fromUnixTimestamp64Micro({selection.start_us})",
             f"window_end <= fromUnixTimestamp64Micro({selection.end_us})",
-            _in_force(selection.versions),
+            in_force(selection.versions),
         ]
         if selection.divided:
             divided = ", ".join(str(at // SECOND_US) for at in selection.divided)
             where.append(f"{_SECOND} NOT IN ({divided})")
         if as_of is not None:
-            where.append(_whole(as_of))
+            where.append(whole(as_of))
         if selection.subjects is not None:
             where.append("usage_windows.subject IN {subjects:Array(String)}")
             values["subjects"] = selection.subjects
         for number, (name, allowed) in enumerate(question.where):
-            where.append(f"{_dimension(name)} IN {{where{number}:Array(String)}}")
+            where.append(f"{dimension(name)} IN {{where{number}:Array(String)}}")
             values[f"where{number}"] = list(allowed)
         join = ""
         if question.spans is not None:
             join = " INNER JOIN spans ON usage_windows.subject = spans.subject"
             micros = "toUnixTimestamp64Milli(window_start) * 1000"
             where.append(f"{micros} >= first_us AND {micros} < last_us")
-        dimensions = ", ".join(_dimension(name) for name in question.group_by)
+        dimensions = ", ".join(dimension(name) for name in question.group_by)
         rows = self._rows(
             f"SELECT {_local_start(selection.windows)} AS w,"
             f" {'owner' if question.by_owner else _NOTHING} AS o,"
@@ -91,14 +99,9 @@ class ClickHouseQuery:
         self, selection: Selection, intervals: Sequence[tuple[int, int]], ranges: Ranges
     ) -> Any:
         """Return stored events as a table of `POSITIONED_SCHEMA`, in log order."""
-        wanted = {at: span for at, span in ranges.items() if span[0] < span[1]}
-        if not wanted or not intervals:
+        places = within(ranges, "offset")
+        if not places or not intervals:
             return POSITIONED_SCHEMA.empty_table()
-        places = " OR ".join(
-            f"(log = {at.log} AND partition = {at.partition}"
-            f" AND offset >= {start} AND offset < {end})"
-            for at, (start, end) in wanted.items()
-        )
         times = " OR ".join(
             f"(time >= fromUnixTimestamp64Micro({start})"
             f" AND time < fromUnixTimestamp64Micro({end}))"
@@ -116,10 +119,9 @@ class ClickHouseQuery:
             f" AND ({times}) AND ({places})"
             f" ORDER BY log, partition, offset, index LIMIT {RAW_EVENTS_MAX + 1}"
         )
-        settings = {**_SETTINGS, "output_format_arrow_low_cardinality_as_dictionary": 0}
         try:
             table = self.client.query_arrow(
-                sql, parameters=values, settings=settings, use_strings=True
+                sql, parameters=values, settings=ARROW_SETTINGS, use_strings=True
             )
         except OperationalError as error:
             raise TransientError(f"ClickHouse does not answer: {error}") from error
@@ -129,7 +131,7 @@ class ClickHouseQuery:
     def _rows(self, sql: str, values: dict[str, Any], external: ExternalData | None = None) -> Any:
         try:
             return self.client.query(
-                sql, parameters=values, settings=_SETTINGS, external_data=external
+                sql, parameters=values, settings=SETTINGS, external_data=external
             ).result_rows
         except OperationalError as error:
             raise TransientError(f"ClickHouse does not answer: {error}") from error
@@ -144,10 +146,6 @@ def _check(found: int, limit: int, what: str) -> None:
             f"the answer takes more than {limit} {what}; ask for a shorter interval,"
             " larger windows or fewer subjects"
         )
-
-
-def _dimension(name: str) -> str:
-    return f"JSONExtractString(dimensions, '{name}')"
 
 
 def _local_start(windows: LocalWindows) -> str:
@@ -176,47 +174,16 @@ def _window_us(selection: Selection, start: int) -> int:
     return int(start) * SECOND_US
 
 
-def _in_force(versions: Sequence[EffectiveMeter]) -> str:
-    if len(versions) == 1:
-        return f"meter_version = {versions[0].meter.version}"
-    micros = "toUnixTimestamp64Milli(window_start) * 1000"
-    return " OR ".join(
-        f"(meter_version = {version.meter.version}"
-        f" AND {micros} >= {version.start_us} AND {micros} < {version.end_us})"
-        for version in versions
-    )
-
-
-def _whole(as_of: AsOf) -> str:
-    places = [
-        f"(log = {at.log} AND partition = {at.partition} AND segment < {bound})"
-        for at, bound in as_of.whole_below.items()
-    ]
-    return " OR ".join(places) or "false"
-
-
 def _spans(selection: Selection) -> ExternalData:
-    rows = [
+    return spans_table(
         (
-            _tsv(span.owner),
-            _tsv(span.subject),
-            str(-_FAR if span.start is None else _us(span.start)),
-            str(_FAR if span.end is None else _us(span.end)),
+            span.owner,
+            span.subject,
+            -_FAR if span.start is None else _us(span.start),
+            _FAR if span.end is None else _us(span.end),
         )
         for span in selection.question.spans or ()
-    ]
-    return ExternalData(
-        file_name="spans",
-        data="".join("\t".join(row) + "\n" for row in rows).encode(),
-        fmt="TSV",
-        structure=["owner String", "subject String", "first_us Int64", "last_us Int64"],
     )
-
-
-def _tsv(text: str) -> str:
-    for plain, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
-        text = text.replace(plain, escaped)
-    return text
 
 
 def _us(moment: datetime) -> int:
