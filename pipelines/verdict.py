@@ -118,7 +118,6 @@ class Judge:
     claimed: int
     """Everything below this offset has been judged."""
     refills_max: int = 100
-    refills: int = 0
     _unarchived: deque[tuple[Segment, int, int, Claims]] = field(default_factory=deque)
     """New identities per judged run: what a refill from the archive would miss."""
 
@@ -172,7 +171,6 @@ class Judge:
         )
 
     def _refill(self, segment: Segment, slice_starts: Mapping[int, tuple[int, int]]) -> None:
-        self.refills += 1
         end = max(self.archived, segment.horizon_offset)
         self.memory.refill(segment, end, self.archive.slices(segment, slice_starts, end))
         for of_segment, start, stop, firsts in self._unarchived:
