@@ -1,31 +1,47 @@
-"""The aggregations: what is kept per window, how it merges, and what it answers.
+"""The aggregations: what is kept per window, and what it answers.
 
-| aggregation | kept per window | merge | answer | undo of one event |
-|---|---|---|---|---|
-| count | count | add | count | subtract |
-| sum | sum | add | sum | subtract |
-| avg | sum, count | add | sum / count, 12 decimals, half away from zero | subtract |
-| min, max | least, greatest | least, greatest | the same | recount the window |
-| unique_count | a count per item | add per item | items with a count above 0 | subtract |
-| percentile | a count per value | add per value | nearest rank: the least value with p % of the
-  events at or below it | subtract |
+What is kept is linear: it merges by adding, and an event is taken back by subtracting it.
+
+| aggregation | kept per window | answer |
+|---|---|---|
+| count | count | count |
+| sum | sum | sum |
+| avg | sum, count | sum / count, 12 decimals, half away from zero |
+| min, max | a count per value | the least, the greatest value |
+| unique_count | a count per item | how many items |
+| percentile | a count per value | nearest rank: the least value that p % of the events reach |
+| latest | (time, identity) and value per event | the value of the greatest |
+| weighted_sum | (time, identity) and value per event | each value times the time to the next |
 """
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
-from pipelines.fold import EXACT, Worth
+from pipelines.fold import EXACT, Worth, combine
 from pipelines.meter import VALUE_SCALE, MeterDefinition
 
 
 def answer(definition: MeterDefinition, worths: Iterable[tuple[str, Worth]]) -> Decimal | None:
     """Return what (item, worth) pairs of one owner add up to; None where no event counts."""
-    live = [(item, worth) for item, worth in worths if worth[0]]
+    live = _live(worths)
     if not live:
         return None
     if definition.aggregation == "percentile":
         return _percentile(live, definition.percentile or Decimal(0))
     return _ANSWERS[definition.aggregation](live)
+
+
+def _live(worths: Iterable[tuple[str, Worth]]) -> list[tuple[str, Worth]]:
+    """Add up per item, and leave out what was taken back."""
+    by_item: dict[str, Worth] = {}
+    for item, worth in worths:
+        by_item[item] = combine(by_item[item], worth) if item in by_item else worth
+    return [(item, worth) for item, worth in by_item.items() if worth[0] > 0]
+
+
+def sample_value(worth: Worth) -> Decimal:
+    """Return the value of a sample; copies that no audit has found yet are one sample."""
+    return _mean([("", worth)])
 
 
 def _count(live: list[tuple[str, Worth]]) -> int:
@@ -66,7 +82,8 @@ _ANSWERS: dict[str, Callable[[list[tuple[str, Worth]]], Decimal]] = {
     "count": lambda live: Decimal(_count(live)),
     "sum": _total,
     "avg": _mean,
-    "min": lambda live: min(worth[2] for _, worth in live),
-    "max": lambda live: max(worth[3] for _, worth in live),
+    "min": lambda live: min(Decimal(item) for item, _ in live),
+    "max": lambda live: max(Decimal(item) for item, _ in live),
     "unique_count": lambda live: Decimal(len({item for item, _ in live})),
+    "latest": lambda live: sample_value(max(live)[1]),
 }

@@ -24,7 +24,7 @@ from pipelines.local_windows import SECOND_US, Grid, LocalWindows
 from pipelines.outage import TransientError
 from pipelines.query import Selection
 from pipelines.question import TooMuchError, UsageKey
-from pipelines.record import POSITIONED_SCHEMA
+from pipelines.record import COUNTED_SCHEMA
 
 RAW_EVENTS_MAX = 2_000_000
 ROWS_MAX = 1_000_000
@@ -84,24 +84,24 @@ class ClickHouseQuery:
             f"SELECT {_local_start(selection.windows)} AS w,"
             f" {'owner' if question.by_owner else _NOTHING} AS o,"
             f" {'usage_windows.subject' if question.by_subject else _NOTHING} AS s,"
-            f" [{dimensions}]::Array(String) AS d, item, sum(count), sum(sum), min(min), max(max)"
+            f" [{dimensions}]::Array(String) AS d, item, sum(count), sum(sum)"
             f" FROM usage_windows FINAL{join} WHERE ({') AND ('.join(where)})"
             f" GROUP BY w, o, s, d, item LIMIT {ROWS_MAX + 1}",
             values,
             None if question.spans is None else _spans(selection),
         )
         _check(len(rows), ROWS_MAX, "rows")
-        for start, owner, subject, dims, item, count, total, low, high in rows:
+        for start, owner, subject, dims, item, count, total in rows:
             key = UsageKey(_window_us(selection, start), owner, subject, tuple(dims))
-            yield key, item, (int(count), Decimal(total), Decimal(low), Decimal(high))
+            yield key, item, (int(count), Decimal(total))
 
     def raw(
         self, selection: Selection, intervals: Sequence[tuple[int, int]], ranges: Ranges
     ) -> Any:
-        """Return stored events as a table of `POSITIONED_SCHEMA`, in log order."""
+        """Return stored events as a table of `COUNTED_SCHEMA`, in log order."""
         places = within(ranges, "offset")
         if not places or not intervals:
-            return POSITIONED_SCHEMA.empty_table()
+            return COUNTED_SCHEMA.empty_table()
         times = " OR ".join(
             f"(time >= fromUnixTimestamp64Micro({start})"
             f" AND time < fromUnixTimestamp64Micro({end}))"
@@ -114,7 +114,7 @@ class ClickHouseQuery:
             of_subjects = " AND subject IN {subjects:Array(String)}"
             values["subjects"] = selection.subjects
         sql = (
-            f"SELECT {', '.join(POSITIONED_SCHEMA.names)} FROM usage_events FINAL"
+            f"SELECT {', '.join(COUNTED_SCHEMA.names)} FROM usage_events FINAL"
             f" WHERE tenant = {{tenant:String}} AND type IN {{types:Array(String)}}{of_subjects}"
             f" AND ({times}) AND ({places})"
             f" ORDER BY log, partition, offset, index LIMIT {RAW_EVENTS_MAX + 1}"
@@ -126,7 +126,7 @@ class ClickHouseQuery:
         except OperationalError as error:
             raise TransientError(f"ClickHouse does not answer: {error}") from error
         _check(table.num_rows, RAW_EVENTS_MAX, "raw events")
-        return table.cast(POSITIONED_SCHEMA)
+        return table.cast(COUNTED_SCHEMA)
 
     def _rows(self, sql: str, values: dict[str, Any], external: ExternalData | None = None) -> Any:
         try:

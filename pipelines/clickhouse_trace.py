@@ -9,7 +9,7 @@ from pipelines.clickhouse_dead_letters import KEY, ClickHouseDeadLetters, place_
 from pipelines.dead_letter import KeptLetter
 from pipelines.outage import TransientError
 from pipelines.position import LogPartition, Position
-from pipelines.record import POSITIONED_SCHEMA
+from pipelines.record import COUNTED_SCHEMA
 from pipelines.trace import StoredRejection
 
 _POSITIONS_MAX = 100
@@ -39,7 +39,7 @@ class ClickHouseTrace:
         """
         try:
             table = self.client.query_arrow(
-                f"SELECT {', '.join(POSITIONED_SCHEMA.names)} FROM usage_events"
+                f"SELECT {', '.join(COUNTED_SCHEMA.names)} FROM usage_events"
                 f" WHERE tenant = {{tenant:String}} AND identity = unhex('{identity.hex()}')"
                 f" AND offset = {position.offset} AND ({KEY}) = {place_of(position)} LIMIT 1",
                 parameters={"tenant": tenant},
@@ -48,7 +48,7 @@ class ClickHouseTrace:
             )
         except OperationalError as error:
             raise TransientError(f"ClickHouse does not answer: {error}") from error
-        return table.cast(POSITIONED_SCHEMA)
+        return table.cast(COUNTED_SCHEMA)
 
     def copies(
         self, tenant: str, source: str, event_id: str, first: Position, limit: int

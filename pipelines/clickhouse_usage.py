@@ -16,7 +16,7 @@ from pipelines.clickhouse_clauses import (
 )
 from pipelines.cut import AsOf, EffectiveMeter, Ranges
 from pipelines.fold import Worth
-from pipelines.record import POSITIONED_SCHEMA
+from pipelines.record import COUNTED_SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class ClickHouseUsage:
         names = ", ".join(dimension(name) for name in group_by)
         sql = (
             f"SELECT owner, [{names}]::Array(String) AS dims, item,"
-            " sum(count), sum(sum), min(min), max(max) FROM usage_windows FINAL"
+            " sum(count), sum(sum) FROM usage_windows FINAL"
             " INNER JOIN spans ON usage_windows.subject = spans.subject"
             " WHERE tenant = {tenant:String} AND meter = {meter:String}"
             f" AND ({in_force(versions)}) AND ({whole(as_of)})"
@@ -72,8 +72,8 @@ class ClickHouseUsage:
             settings=SETTINGS,
         )
         return {
-            (owner, tuple(dims), item): (int(count), Decimal(total), Decimal(low), Decimal(high))
-            for owner, dims, item, count, total, low, high in answer.result_rows
+            (owner, tuple(dims), item): (int(count), Decimal(total))
+            for owner, dims, item, count, total in answer.result_rows
         }
 
     def raw_events(
@@ -87,9 +87,9 @@ class ClickHouseUsage:
         """Return stored events of an interval and of offsets per partition, in log order."""
         places = within(ranges, "offset")
         if not places or start_us >= end_us:
-            return POSITIONED_SCHEMA.empty_table()
+            return COUNTED_SCHEMA.empty_table()
         table = self.client.query_arrow(
-            f"SELECT {', '.join(POSITIONED_SCHEMA.names)} FROM usage_events FINAL"
+            f"SELECT {', '.join(COUNTED_SCHEMA.names)} FROM usage_events FINAL"
             " WHERE tenant = {tenant:String} AND type IN {types:Array(String)}"
             f" AND time >= fromUnixTimestamp64Micro({start_us})"
             f" AND time < fromUnixTimestamp64Micro({end_us}) AND ({places})"
@@ -98,7 +98,7 @@ class ClickHouseUsage:
             settings=ARROW_SETTINGS,
             use_strings=True,
         )
-        return table.cast(POSITIONED_SCHEMA)
+        return table.cast(COUNTED_SCHEMA)
 
     def subjects(
         self,

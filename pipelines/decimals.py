@@ -7,8 +7,6 @@ import pyarrow as pa
 
 from pipelines.values import VALUE_TYPE
 
-_SIGN = np.uint64(1 << 63)
-
 
 def limbs_of(column: Any) -> Any:
     """Return an Arrow column of `VALUE_TYPE` as an array of (low, high) limbs."""
@@ -29,9 +27,3 @@ def added(left: Any, right: Any) -> Any:
     low = left[:, 0] + right[:, 0]
     carry = (low < left[:, 0]).astype(np.uint64)
     return np.stack([low, left[:, 1] + right[:, 1] + carry], axis=1)
-
-
-def is_less(left: Any, right: Any) -> Any:
-    """Tell, row by row, whether the left number is less."""
-    left_high, right_high = left[:, 1] ^ _SIGN, right[:, 1] ^ _SIGN
-    return (left_high < right_high) | ((left_high == right_high) & (left[:, 0] < right[:, 0]))

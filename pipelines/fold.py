@@ -2,6 +2,7 @@
 
 Workers, straddled segments and raw edges all call `fold_all`; there is no second implementation.
 A fold is columnar: a table of events in, one row per (subject, dimensions, item, window) out.
+What a row holds is linear: rows of one key add up, in any order, and a negated fold takes back.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,8 +47,8 @@ class Rejection:
 
 WindowKey = tuple[str, str, str, int]
 """(subject, dimensions as JSON, item, window start in microseconds since 1970)"""
-Worth = tuple[int, Decimal, Decimal, Decimal]
-"""(count, sum, min, max)"""
+Worth = tuple[int, Decimal]
+"""(count, sum)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Fold:
     """What a table of events adds to one meter: per row one window; and what it could not use.
 
     `subjects`, `dimensions` and `items` are coded; `windows` are starts in microseconds since
-    1970; `sums`, `least` and `greatest` are `VALUE_TYPE`, or None where the meter has no values.
+    1970; `sums` are `VALUE_TYPE`, or None where the meter adds no values up.
     """
 
     meter: ActiveMeter
@@ -66,13 +67,11 @@ class Fold:
     windows: Any
     counts: Any
     sums: Any = None
-    least: Any = None
-    greatest: Any = None
 
     def worth_by_key(self) -> dict[WindowKey, Worth]:
         """Return the rows one by one."""
         nothing = [Decimal(0)] * len(self.windows)
-        columns = [self.sums, self.least, self.greatest]
+        sums = nothing if self.sums is None else self.sums.to_pylist()
         keys = zip(
             [self.subjects.values[code] for code in self.subjects.codes],
             [self.dimensions.values[code] for code in self.dimensions.codes],
@@ -80,12 +79,7 @@ class Fold:
             self.windows.tolist(),
             strict=True,
         )
-        worths = zip(
-            self.counts.tolist(),
-            *(nothing if column is None else column.to_pylist() for column in columns),
-            strict=True,
-        )
-        return dict(zip(keys, worths, strict=True))
+        return dict(zip(keys, zip(self.counts.tolist(), sums, strict=True), strict=True))
 
 
 EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
@@ -94,16 +88,11 @@ EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
 
 def combine(left: Worth, right: Worth) -> Worth:
     """Return the worth of two sets of events of one window together."""
-    return (
-        left[0] + right[0],
-        EXACT.add(left[1], right[1]),
-        min(left[2], right[2]),
-        max(left[3], right[3]),
-    )
+    return left[0] + right[0], EXACT.add(left[1], right[1])
 
 
 def fold_all(events: Any, meters: Iterable[ActiveMeter]) -> list[Fold]:
-    """Fold a table of `POSITIONED_SCHEMA` into every meter that its events may count for."""
+    """Fold a table of `COUNTED_SCHEMA` into every meter that its events may count for."""
     by_stream: dict[tuple[str, str], list[ActiveMeter]] = {}
     for meter in meters:
         by_stream.setdefault((meter.tenant, meter.definition.event_type), []).append(meter)
@@ -192,7 +181,9 @@ def _fold_meter(stream: _Stream, meter: ActiveMeter) -> Fold:
     elif definition.value is not None:
         exact, faults = values.numbers(stream.columns[definition.value])
         reasons = faults | reasons
-        if definition.aggregation == "percentile":
+        if definition.keeps_samples:
+            items = _samples(stream)
+        elif definition.keeps_items:
             items, exact = values.plain_texts(exact), None
     rejections = []
     if reasons:
@@ -226,6 +217,21 @@ def _reject_items(items: Codes, reasons: dict[int, str]) -> None:
         bad = np.array([fault is not None for fault in faults])[items.codes]
         for row in np.flatnonzero(bad).tolist():
             reasons.setdefault(row, faults[items.codes[row]] or MISSING)
+
+
+def _samples(stream: _Stream) -> Codes:
+    """Return each event as an item that sorts by time, then by identity."""
+    identities = stream.table.column("identity").to_pylist()
+    samples = [
+        sample_item(time_us, identity)
+        for time_us, identity in zip(stream.times_us.tolist(), identities, strict=True)
+    ]
+    return Codes(np.arange(len(samples)), samples)
+
+
+def sample_item(time_us: int, identity: bytes) -> str:
+    """Return the item of an event in a meter that keeps samples."""
+    return f"{time_us:016d}:{identity.hex()}"
 
 
 def _rejections(
@@ -264,13 +270,9 @@ def _grouped(
     if exact is not None:
         kept = exact if len(keep) == len(exact) else exact.take(pa.array(keep))
         table = table.append_column("v", kept)
-        totals += [("v", "sum"), ("v", "min"), ("v", "max")]
+        totals.append(("v", "sum"))
     table = table.group_by("key", use_threads=False).aggregate(totals).combine_chunks()
     rows = table.column("row_min").to_numpy()
-    amounts = [
-        table.column(name).combine_chunks().cast(VALUE_TYPE)
-        for name in (("v_sum", "v_min", "v_max") if exact is not None else ())
-    ]
     return Fold(
         meter,
         rejections,
@@ -279,7 +281,7 @@ def _grouped(
         Codes(items.codes[rows], items.values),
         stream.times_us[rows] // size * size,
         table.column("count_all").to_numpy(),
-        *amounts,
+        None if exact is None else table.column("v_sum").combine_chunks().cast(VALUE_TYPE),
     )
 
 

@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Aggregation = Literal["count", "sum", "avg", "min", "max", "unique_count", "percentile"]
+Aggregation = Literal[
+    "count", "sum", "avg", "min", "max", "unique_count", "percentile", "latest", "weighted_sum"
+]
 """See `pipelines.aggregation` for what each keeps and answers."""
 
 VALUE_SCALE = 12
@@ -41,6 +43,8 @@ class MeterDefinition(BaseModel):
     """JSON path of the value in `data`; absent for count."""
     percentile: Decimal | None = Field(default=None, gt=0, le=100, max_digits=6, decimal_places=3)
     """Which one, for percentile: 95 is the value that 95 % of the events do not exceed."""
+    per: Literal["second", "hour"] | None = None
+    """For weighted_sum: a gauge of 3 over two hours is 6 per hour, and 21,600 per second."""
     dimensions: Mapping[str, JsonPath] = Field(default_factory=dict, max_length=8)
     filter: str | None = None
     """`data.<path> == <literal>`: only such events count."""
@@ -79,6 +83,8 @@ class MeterDefinition(BaseModel):
             raise ValueError(f"a meter that aggregates by {self.aggregation} {needs}")
         if (self.aggregation == "percentile") != (self.percentile is not None):
             raise ValueError('a percentile meter, and no other, says which: percentile: "95"')
+        if (self.aggregation == "weighted_sum") != (self.per is not None):
+            raise ValueError("a weighted_sum meter, and no other, says per: second or per: hour")
         return self
 
     @property
@@ -89,19 +95,24 @@ class MeterDefinition(BaseModel):
     @property
     def is_additive(self) -> bool:
         """True where quantities of adjacent intervals add up."""
-        return self.aggregation in ("count", "sum")
+        return self.aggregation in ("count", "sum", "weighted_sum")
 
     @property
     def keeps_items(self) -> bool:
-        """True where a window has a row per counted value."""
-        return self.aggregation in ("unique_count", "percentile")
+        """True where a window has a row per counted value or sample."""
+        return self.aggregation not in ("count", "sum", "avg")
+
+    @property
+    def keeps_samples(self) -> bool:
+        """True where an item is one event: its time and identity, with the value beside them."""
+        return self.aggregation in ("latest", "weighted_sum")
 
     @property
     def rule(self) -> str:
-        """The aggregation as tables name it: `percentile(95)` says which."""
-        if self.percentile is None:
-            return self.aggregation
-        return f"{self.aggregation}({self.percentile.normalize():f})"
+        """The aggregation as tables name it, such as `percentile(95)` or `weighted_sum(hour)`."""
+        if self.percentile is not None:
+            return f"{self.aggregation}({self.percentile.normalize():f})"
+        return f"{self.aggregation}({self.per})" if self.per is not None else self.aggregation
 
     @property
     def filter_parts(self) -> tuple[str, str] | None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipelines.fold import ActiveMeter, Rejection, fold_all
 from pipelines.identity import body_hashes, identities
 from pipelines.position import LogPartition
-from pipelines.record import POSITIONED_SCHEMA, DeadLetter, Decoded, positioned
+from pipelines.record import COUNTED_SCHEMA, DeadLetter, Decoded, positioned
 from pipelines.segment import (
     Segment,
     SegmentProgress,
@@ -70,13 +70,7 @@ class Flush:
     windows: Any = field(default_factory=WINDOW_ROW_SCHEMA.empty_table)
 
 
-STORED_SCHEMA = pa.schema(
-    [
-        *POSITIONED_SCHEMA,
-        pa.field("identity", pa.binary(16)),
-        pa.field("body_hash", pa.binary(8)),
-    ]
-)
+STORED_SCHEMA = pa.schema([*COUNTED_SCHEMA, pa.field("body_hash", pa.binary(8))])
 """New events as they are stored."""
 
 

@@ -71,7 +71,7 @@ class UsageTables(Protocol):
     def raw(
         self, selection: Selection, intervals: Sequence[tuple[int, int]], ranges: Ranges
     ) -> Any:
-        """Return stored events as a table of `POSITIONED_SCHEMA`, in log order."""
+        """Return stored events as a table of `COUNTED_SCHEMA`, in log order."""
 
 
 @dataclass(slots=True)

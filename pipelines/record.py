@@ -32,6 +32,9 @@ POSITIONED_SCHEMA = pa.schema(
 )
 """Events with their position in a partition and the broker's append time."""
 
+COUNTED_SCHEMA = pa.schema([*POSITIONED_SCHEMA, pa.field("identity", pa.binary(16))])
+"""What a fold reads of new events."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

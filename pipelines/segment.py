@@ -15,6 +15,11 @@ SLICE_EVENTS = 1_000_000
 SLICES_MAX = 4
 """Verdicts look back over so many slices, the current one included."""
 
+HISTORY_SEGMENT = 1 << 62
+"""Stands, in rows of windows, for all that lies below the offset at which a meter was activated."""
+AUDIT_SEGMENTS = 1 << 63
+"""Rows of audit n of a tenant's chain of cuts stand in segment `AUDIT_SEGMENTS` + n."""
+
 _MINUTE_MS = 60_000
 
 

@@ -20,6 +20,7 @@ from pipelines.identity import identities
 from pipelines.position import LogPartition, Position
 from pipelines.progress import PartitionProgress, instant_text, to_content
 from pipelines.segment import Segment
+from pipelines.values import plain_text
 
 COPIES_MAX = 100
 LETTERS_MAX = 100
@@ -46,7 +47,7 @@ class EventTables(Protocol):
         """Return where an identity was first seen: more than once for other subjects' events."""
 
     def event(self, tenant: str, identity: bytes, position: Position) -> Any:
-        """Return a table of `POSITIONED_SCHEMA` with the event, or none where it is not stored."""
+        """Return a table of `COUNTED_SCHEMA` with the event, or none where it is not stored."""
 
     def copies(
         self, tenant: str, source: str, event_id: str, first: Position, limit: int
@@ -210,12 +211,11 @@ def counts_of(fold: Fold, versions: Sequence[EffectiveMeter]) -> list[dict[str, 
     Every version of a meter counts; only the one in force at the start of the window is read.
     """
     definition = fold.meter.definition
+    is_item = definition.keeps_items and not definition.keeps_samples
     found = []
     for (subject, dimensions, item, start_us), worth in fold.worth_by_key().items():
         start = _EPOCH + timedelta(microseconds=start_us)
-        value = "1" if definition.value is None else f"{worth[1]:f}"
-        if "." in value:
-            value = value.rstrip("0").rstrip(".")
+        value = "1" if definition.value is None else plain_text(worth[1])
         found.append(
             {
                 "meter": definition.key,
@@ -230,7 +230,7 @@ def counts_of(fold: Fold, versions: Sequence[EffectiveMeter]) -> list[dict[str, 
                 "dimensions": json.loads(dimensions) if dimensions else {},
                 "window_start": instant_text(start),
                 "window_end": instant_text(start + definition.window_size),
-                "value": item if definition.keeps_items else value,
+                "value": item if is_item else value,
             }
         )
     return found

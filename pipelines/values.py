@@ -130,11 +130,14 @@ def _compacted(codes: Any, size: int) -> tuple[list[int], Any]:
 def plain_texts(exact: Any) -> Codes:
     """Return a column of `VALUE_TYPE` as texts: one spelling per number, as short as can be."""
     encoded = exact.cast(pa.string()).dictionary_encode()
-    shortest = [
-        text.rstrip("0").rstrip(".") if "." in text else text
-        for text in (f"{Decimal(value):f}" for value in encoded.dictionary.to_pylist())
-    ]
+    shortest = [plain_text(Decimal(value)) for value in encoded.dictionary.to_pylist()]
     return _merged(encoded.indices.to_numpy().astype(np.int64), shortest)
+
+
+def plain_text(value: Decimal) -> str:
+    """Return a number as text: no exponent, no zeros behind the last decimal."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def matches(column: Column, literal: bytes) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.decimals import added, column_of, is_less, limbs_of
+from pipelines.decimals import added, column_of, limbs_of
 from pipelines.fold import ActiveMeter, Fold
 from pipelines.position import version_of
 from pipelines.segment import Segment
@@ -37,10 +37,8 @@ WINDOW_ROW_SCHEMA = pa.schema(
         pa.field("segment", pa.uint64()),
         pa.field("segment_at", _TIME),
         pa.field("version", pa.binary(16)),
-        pa.field("count", pa.uint64()),
+        pa.field("count", pa.int64()),
         pa.field("sum", VALUE_TYPE),
-        pa.field("min", VALUE_TYPE),
-        pa.field("max", VALUE_TYPE),
     ]
 )
 
@@ -98,10 +96,8 @@ class SegmentWindows:
             _repeat(segment.start_offset, rows, pa.uint64()),
             _repeat(segment.started_at_ms, rows, pa.int64()).cast(_TIME),
             _repeat(version_of(0, last_offset), rows, pa.binary(16)),
-            pa.array(held.counts).cast(pa.uint64()),
+            pa.array(held.counts),
             column_of(held.sums),
-            column_of(held.least),
-            column_of(held.greatest),
         ]
         return pa.table(columns, schema=WINDOW_ROW_SCHEMA)
 
@@ -116,8 +112,6 @@ class _Held:
     starts_us: Any
     counts: Any
     sums: Any
-    least: Any
-    greatest: Any
 
 
 @dataclass(slots=True)
@@ -136,8 +130,8 @@ class _MeterWindows:
     _keys: Any = field(default_factory=lambda: np.zeros((0, 4), np.int64))
     """Per row: subject, dimensions and item as codes, and the window's start."""
     _counts: Any = field(default_factory=lambda: np.zeros(0, np.int64))
-    _amounts: Any = field(default_factory=lambda: np.zeros((3, 0, 2), np.uint64))
-    """Sum, least and greatest value per row, as limbs."""
+    _sums: Any = field(default_factory=lambda: np.zeros((0, 2), np.uint64))
+    """As limbs."""
     _touched: Any = field(default_factory=lambda: np.zeros(0, bool))
 
     def add(self, fold: Fold) -> None:
@@ -151,14 +145,12 @@ class _MeterWindows:
             ],
             axis=1,
         )
-        before = len(self._rows)
         rows = self._intern_keys(keys)
         self._grow(len(self._rows))
-        is_new = rows >= before
         self._keys[rows] = keys
         self._counts[rows] += fold.counts
         if fold.sums is not None:
-            self._merge(rows, is_new, fold)
+            self._sums[rows] = added(self._sums[rows], limbs_of(fold.sums))
         self.touched_count += int(np.count_nonzero(~self._touched[rows]))
         self._touched[rows] = True
 
@@ -174,7 +166,7 @@ class _MeterWindows:
             _texts(self._items, keys[:, 2]),
             keys[:, 3],
             self._counts[rows],
-            *self._amounts[:, rows],
+            self._sums[rows],
         )
 
     def _intern_keys(self, keys: Any) -> Any:
@@ -192,18 +184,8 @@ class _MeterWindows:
         more = max(1024, 2 * rows) - len(self._counts)
         self._keys = np.concatenate([self._keys, np.zeros((more, 4), np.int64)])
         self._counts = np.concatenate([self._counts, np.zeros(more, np.int64)])
-        blank = np.zeros((3, more, 2), np.uint64)
-        self._amounts = np.concatenate([self._amounts, blank], axis=1)
+        self._sums = np.concatenate([self._sums, np.zeros((more, 2), np.uint64)])
         self._touched = np.concatenate([self._touched, np.zeros(more, bool)])
-
-    def _merge(self, rows: Any, is_new: Any, fold: Fold) -> None:
-        sums, least, greatest = self._amounts
-        sums[rows] = added(sums[rows], limbs_of(fold.sums))
-        low, high = limbs_of(fold.least), limbs_of(fold.greatest)
-        takes = is_new | is_less(low, least[rows])
-        least[rows[takes]] = low[takes]
-        takes = is_new | is_less(greatest[rows], high)
-        greatest[rows[takes]] = high[takes]
 
 
 def _intern(code_by_value: dict[Hashable, int], values: Sequence[Hashable]) -> Any:

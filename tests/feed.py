@@ -44,7 +44,9 @@ class Truth:
                     "source": "tests",
                     "type": event_type,
                     "subject": f"s{rnd.randrange(40)}",
-                    "time": (now - timedelta(seconds=rnd.randrange(7200))).isoformat(),
+                    "time": (
+                        now - timedelta(microseconds=number + rnd.randrange(7200) * 10**6)
+                    ).isoformat(),
                     "data": {
                         "region": rnd.choice("ab"),
                         "units": str(units),
@@ -71,10 +73,20 @@ class Truth:
                 "mean": Decimal(int(mean * 10**12 + Fraction(1, 2))) / 10**12,
                 "p90": units[math.ceil(Fraction(90 * len(units), 100)) - 1],
                 "who": Decimal(len({each["who"] for each in data})),
+                "last": Decimal(self._last(subject)),
             }
             for name, value in answers.items():
                 found.setdefault(name, {})[subject] = value
         return found
+
+    def _last(self, subject: str) -> str:
+        own = [event for event in self.events if event["subject"] == subject]
+        last = max(datetime.fromisoformat(event["time"]) for event in own)
+        return next(
+            str(event["data"]["units"])
+            for event in own
+            if datetime.fromisoformat(event["time"]) == last
+        )
 
     def definitions(self) -> list[dict[str, Any]]:
         """Return the meters that `expected` recounts."""
@@ -86,6 +98,7 @@ class Truth:
             {"key": "mean", "aggregation": "avg", "value": "$.units"},
             {"key": "p90", "aggregation": "percentile", "value": "$.units", "percentile": "90"},
             {"key": "who", "aggregation": "unique_count", "value": "$.who"},
+            {"key": "last", "aggregation": "latest", "value": "$.units"},
         ]
         prefix = self.event_type.replace(".", "_")
         return [s | {"key": f"{prefix}_{s['key']}", "event_type": self.event_type} for s in shapes]

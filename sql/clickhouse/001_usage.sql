@@ -92,21 +92,19 @@ CREATE TABLE IF NOT EXISTS usage_windows
     tenant         LowCardinality(String)  COMMENT 'The company that runs its billing here',
     meter          LowCardinality(String)  COMMENT 'Key of the meter',
     meter_version  UInt32                  COMMENT 'Version of its definition',
-    aggregation    LowCardinality(String)  COMMENT 'How it adds up: count, sum, avg, min, max, unique_count, percentile(95)',
+    aggregation    LowCardinality(String)  COMMENT 'How it adds up: count, sum, avg, min, max, unique_count, percentile(95), latest, weighted_sum(hour)',
     subject        String                  COMMENT 'Who used it, as the producer names it',
     dimensions     String                  COMMENT 'JSON object of the dimensions, keys sorted',
-    item           String                  COMMENT 'The counted value of unique_count and percentile; else empty',
+    item           String                  COMMENT 'The value of min, max, unique_count and percentile; time and identity of a sample of latest and weighted_sum; else empty',
     window_start   DateTime64(3, 'UTC')    COMMENT 'Start of the window, included',
     window_end     DateTime64(3, 'UTC')    COMMENT 'End of the window, excluded',
     log            UInt16                  COMMENT 'Incarnation of the topic',
     partition      UInt16                  COMMENT 'Kafka partition',
-    segment        UInt64                  COMMENT 'Start offset of the segment that this row adds up',
+    segment        UInt64                  COMMENT 'Start offset of the segment that this row adds up; 2^62 for history seeded later, 2^63 + n for audit n',
     segment_at     DateTime64(3, 'UTC')    COMMENT 'Append time at which the segment starts',
     version        UInt128                 COMMENT 'Rebuild generation, offset and index of the last event included',
-    count          UInt64                  COMMENT 'Events',
-    sum            Decimal(38, 12)         COMMENT 'Sum of their values',
-    min            Decimal(38, 12)         COMMENT 'Least value',
-    max            Decimal(38, 12)         COMMENT 'Greatest value'
+    count          Int64                   COMMENT 'Events; below 0 where more were taken back than added',
+    sum            Decimal(38, 12)         COMMENT 'Sum of their values; 0 where values are items'
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(segment_at)

@@ -9,11 +9,11 @@ COMMENT 'Accepted events, each once';
 -- One row per window, dimensions and item, whatever segments added to it.
 CREATE VIEW IF NOT EXISTS usage_by_item AS
 SELECT tenant, meter, meter_version, aggregation, subject, dimensions, item, window_start,
-    window_end, sum(count) AS events, sum(sum) AS total, min(min) AS least, max(max) AS greatest
+    window_end, sum(count) AS events, sum(sum) AS total
 FROM usage_windows FINAL
 GROUP BY tenant, meter, meter_version, aggregation, subject, dimensions, item, window_start,
     window_end
-COMMENT 'Windows merged over the log; unique_count and percentile have one row per value';
+COMMENT 'Windows merged over the log; aggregations that keep items have one row per item';
 
 CREATE VIEW IF NOT EXISTS usage_minutely AS
 SELECT tenant, meter, meter_version, subject,
@@ -23,22 +23,24 @@ SELECT tenant, meter, meter_version, subject,
             aggregation = 'avg', toDecimal128(round(divideDecimal(amount, toDecimal256(events, 0), 13), 12), 12),
             aggregation = 'min', toDecimal128(low, 12),
             aggregation = 'max', toDecimal128(high, 12),
-            aggregation = 'unique_count', toDecimal128(length(ranked), 12),
+            aggregation = 'unique_count', toDecimal128(items, 12),
+            aggregation = 'latest', toDecimal128(round(divideDecimal(last.1, toDecimal256(last.2, 0), 13), 12), 12),
             startsWith(aggregation, 'percentile'),
                 ranked[arrayFirstIndex(reached -> reached * 100
                     >= toDecimal64OrZero(extract(aggregation, '\\d[\\d.]*'), 3) * events,
-                    arrayCumSum(ranked.3))].1,
+                    arrayCumSum(ranked.2))].1,
             toDecimal128(events, 12)) AS value,
     events
 FROM (
     SELECT tenant, meter, meter_version, aggregation, subject, dims, start_of AS window_start,
         max(ends) AS window_ends, sum(counted) AS events, sum(total) AS amount,
-        min(least) AS low, max(greatest) AS high,
-        arraySort(groupArrayIf((toDecimal128OrZero(item, 12), item, counted), item != '')) AS ranked
+        count() AS items, min(number) AS low, max(number) AS high,
+        argMax((total, counted), item) AS last,
+        arraySort(groupArrayIf((number, counted), startsWith(aggregation, 'percentile'))) AS ranked
     FROM (
         SELECT tenant, meter, meter_version, aggregation, subject, dimensions AS dims, item,
             window_start AS start_of, max(window_end) AS ends, sum(events) AS counted,
-            sum(total) AS total, min(least) AS least, max(greatest) AS greatest
+            sum(total) AS total, toDecimal128OrZero(item, 12) AS number
         FROM usage_by_item
         GROUP BY tenant, meter, meter_version, aggregation, subject, dims, item, start_of
         HAVING counted > 0
@@ -55,22 +57,24 @@ SELECT tenant, meter, meter_version, subject,
             aggregation = 'avg', toDecimal128(round(divideDecimal(amount, toDecimal256(events, 0), 13), 12), 12),
             aggregation = 'min', toDecimal128(low, 12),
             aggregation = 'max', toDecimal128(high, 12),
-            aggregation = 'unique_count', toDecimal128(length(ranked), 12),
+            aggregation = 'unique_count', toDecimal128(items, 12),
+            aggregation = 'latest', toDecimal128(round(divideDecimal(last.1, toDecimal256(last.2, 0), 13), 12), 12),
             startsWith(aggregation, 'percentile'),
                 ranked[arrayFirstIndex(reached -> reached * 100
                     >= toDecimal64OrZero(extract(aggregation, '\\d[\\d.]*'), 3) * events,
-                    arrayCumSum(ranked.3))].1,
+                    arrayCumSum(ranked.2))].1,
             toDecimal128(events, 12)) AS value,
     events
 FROM (
     SELECT tenant, meter, meter_version, aggregation, subject, dims, start_of AS window_start,
         max(ends) AS window_ends, sum(counted) AS events, sum(total) AS amount,
-        min(least) AS low, max(greatest) AS high,
-        arraySort(groupArrayIf((toDecimal128OrZero(item, 12), item, counted), item != '')) AS ranked
+        count() AS items, min(number) AS low, max(number) AS high,
+        argMax((total, counted), item) AS last,
+        arraySort(groupArrayIf((number, counted), startsWith(aggregation, 'percentile'))) AS ranked
     FROM (
         SELECT tenant, meter, meter_version, aggregation, subject, dimensions AS dims, item,
             toDateTime64(toStartOfHour(window_start), 3, 'UTC') AS start_of, max(window_end) AS ends, sum(events) AS counted,
-            sum(total) AS total, min(least) AS least, max(greatest) AS greatest
+            sum(total) AS total, toDecimal128OrZero(item, 12) AS number
         FROM usage_by_item
         GROUP BY tenant, meter, meter_version, aggregation, subject, dims, item, start_of
         HAVING counted > 0
@@ -87,22 +91,24 @@ SELECT tenant, meter, meter_version, subject,
             aggregation = 'avg', toDecimal128(round(divideDecimal(amount, toDecimal256(events, 0), 13), 12), 12),
             aggregation = 'min', toDecimal128(low, 12),
             aggregation = 'max', toDecimal128(high, 12),
-            aggregation = 'unique_count', toDecimal128(length(ranked), 12),
+            aggregation = 'unique_count', toDecimal128(items, 12),
+            aggregation = 'latest', toDecimal128(round(divideDecimal(last.1, toDecimal256(last.2, 0), 13), 12), 12),
             startsWith(aggregation, 'percentile'),
                 ranked[arrayFirstIndex(reached -> reached * 100
                     >= toDecimal64OrZero(extract(aggregation, '\\d[\\d.]*'), 3) * events,
-                    arrayCumSum(ranked.3))].1,
+                    arrayCumSum(ranked.2))].1,
             toDecimal128(events, 12)) AS value,
     events
 FROM (
     SELECT tenant, meter, meter_version, aggregation, subject, dims, start_of AS window_start,
         max(ends) AS window_ends, sum(counted) AS events, sum(total) AS amount,
-        min(least) AS low, max(greatest) AS high,
-        arraySort(groupArrayIf((toDecimal128OrZero(item, 12), item, counted), item != '')) AS ranked
+        count() AS items, min(number) AS low, max(number) AS high,
+        argMax((total, counted), item) AS last,
+        arraySort(groupArrayIf((number, counted), startsWith(aggregation, 'percentile'))) AS ranked
     FROM (
         SELECT tenant, meter, meter_version, aggregation, subject, dimensions AS dims, item,
             toDateTime64(toStartOfDay(window_start), 3, 'UTC') AS start_of, max(window_end) AS ends, sum(events) AS counted,
-            sum(total) AS total, min(least) AS least, max(greatest) AS greatest
+            sum(total) AS total, toDecimal128OrZero(item, 12) AS number
         FROM usage_by_item
         GROUP BY tenant, meter, meter_version, aggregation, subject, dims, item, start_of
         HAVING counted > 0

@@ -64,6 +64,20 @@ def test_least_and_greatest_keep_their_sign() -> None:
     assert answered("-5", "-7", aggregation="max") == -5
 
 
+def test_latest_is_the_last_in_time_and_of_one_instant_the_greater_identity() -> None:
+    assert answered("1", "9", "4", aggregation="latest") == 4
+    late = ("1772366400000001:00", (1, Decimal(2)))
+    early = ("1772366400000000:ff", (1, Decimal(3)))
+    definition = MeterDefinition(key="m", event_type="call", aggregation="latest", value="$.v")
+    assert answer(definition, [late, early]) == 2
+    assert answer(definition, [late, early, (late[0], (-1, Decimal(-2)))]) == 3
+
+
+def test_a_value_taken_back_is_the_greatest_no_longer() -> None:
+    definition = MeterDefinition(key="m", event_type="call", aggregation="max", value="$.v")
+    assert answer(definition, [("5", (1, Decimal(0))), ("9", (0, Decimal(0)))]) == 5
+
+
 def test_nothing_counted_is_no_answer_and_not_zero() -> None:
     definition = MeterDefinition(key="m", event_type="call", aggregation="min", value="$.v")
     assert answer(definition, []) is None

@@ -39,6 +39,7 @@ METERS = [
             {"aggregation": "sum", "value": "$.units"},
             {"aggregation": "max", "value": "$.units"},
             {"aggregation": "unique_count", "value": "$.who"},
+            {"aggregation": "latest", "value": "$.units"},
         ]
     )
 ]
@@ -137,11 +138,11 @@ def run_with_faults(
     raise AssertionError("the workers made no progress")
 
 
-def recount(events: list[dict[str, Any]]) -> dict[Any, tuple[int, Decimal, Decimal]]:
+def recount(events: list[dict[str, Any]]) -> dict[Any, tuple[int, Decimal]]:
     """Count and add up per (meter, subject, dimensions, item, window), the naive way."""
     import json  # noqa: PLC0415 - the oracle shares nothing with the code under test
 
-    found: dict[Any, tuple[int, Decimal, Decimal]] = {}
+    found: dict[Any, tuple[int, Decimal]] = {}
     for event in events:
         data = json.loads(event["data"], parse_float=Decimal, parse_int=Decimal)
         time: datetime = event["time"]
@@ -149,27 +150,28 @@ def recount(events: list[dict[str, Any]]) -> dict[Any, tuple[int, Decimal, Decim
         for meter, dims, item, value in (
             ("m0", json.dumps({"region": data["region"]}, separators=(",", ":")), "", Decimal(0)),
             ("m1", "{}", "", data["units"]),
-            ("m2", "{}", "", data["units"]),
+            ("m2", "{}", f"{data['units'].normalize():f}", Decimal(0)),
             ("m3", "{}", str(data["who"]), Decimal(0)),
+            ("m4", "{}", f"{int(time.timestamp())}000000", data["units"]),
         ):
             key = (meter, event["subject"], dims, item, window)
-            count, total, greatest = found.get(key, (0, Decimal(0), Decimal(0)))
-            found[key] = (count + 1, total + value, max(greatest, value))
+            count, total = found.get(key, (0, Decimal(0)))
+            found[key] = (count + 1, total + value)
     return found
 
 
-def stored(tables: FakeTables) -> dict[Any, tuple[int, Decimal, Decimal]]:
-    found: dict[Any, tuple[int, Decimal, Decimal]] = {}
+def stored(tables: FakeTables) -> dict[Any, tuple[int, Decimal]]:
+    found: dict[Any, tuple[int, Decimal]] = {}
     for _, row in tables.windows.values():
         key = (
             row["meter"],
             row["subject"],
             row["dimensions"],
-            row["item"],
+            row["item"].partition(":")[0],
             row["window_start"],
         )
-        count, total, greatest = found.get(key, (0, Decimal(0), Decimal(0)))
-        found[key] = (count + row["count"], total + row["sum"], max(greatest, row["max"]))
+        count, total = found.get(key, (0, Decimal(0)))
+        found[key] = (count + row["count"], total + row["sum"])
     return found
 
 

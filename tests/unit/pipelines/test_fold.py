@@ -10,7 +10,7 @@ import pytest
 from pipelines.extract import Column, Kind, extract
 from pipelines.fold import ActiveMeter, Fold, fold_all
 from pipelines.meter import MeterDefinition
-from pipelines.record import POSITIONED_SCHEMA
+from pipelines.record import COUNTED_SCHEMA
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -30,10 +30,11 @@ def events(*texts: bytes, minutes: int = 0) -> Any:
             "ingested_at": NOON,
             "offset": 5,
             "index": number,
+            "identity": number.to_bytes(16, "big"),
         }
         for number, text in enumerate(texts)
     ]
-    return pa.Table.from_pylist(rows, schema=POSITIONED_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=COUNTED_SCHEMA)
 
 
 def fold(table: Any, **fields: Any) -> Fold:
@@ -103,10 +104,22 @@ def test_windows_are_half_open_and_start_at_their_multiples() -> None:
     assert starts == {noon_us: 3, noon_us + 900_000_000: 1}
 
 
-def test_max_keeps_the_greatest_even_below_zero() -> None:
-    found = fold(events(b'{"v":-5}', b'{"v":-3.5}'), aggregation="max", value="$.v")
-    ((_, _, _, greatest),) = found.worth_by_key().values()
-    assert greatest == Decimal("-3.5")
+def test_max_keeps_a_count_per_value_so_that_any_event_can_be_taken_back() -> None:
+    texts = (b'{"v":-5}', b'{"v":-3.50}', b'{"v":"-3.5"}')
+    found = fold(events(*texts), aggregation="max", value="$.v")
+    assert {key[2]: worth for key, worth in found.worth_by_key().items()} == {
+        "-5": (1, Decimal(0)),
+        "-3.5": (2, Decimal(0)),
+    }
+
+
+def test_latest_keeps_each_sample_by_time_and_identity_with_its_value() -> None:
+    found = fold(events(b'{"v":7}', b'{"v":5}', minutes=1), aggregation="latest", value="$.v")
+    noon_us = int(NOON.timestamp()) * 1_000_000
+    assert {key[2]: worth for key, worth in found.worth_by_key().items()} == {
+        f"{noon_us}:{0:032x}": (1, Decimal(7)),
+        f"{noon_us + 60_000_000}:{1:032x}": (1, Decimal(5)),
+    }
 
 
 def test_unique_count_keeps_each_item_with_its_events() -> None:

@@ -15,7 +15,7 @@ from pipelines.meter import MeterDefinition
 from pipelines.outage import TransientError
 from pipelines.position import Log, LogPartition, Position
 from pipelines.progress import Mark, PartitionProgress, ProgressReader, to_content, total_content
-from pipelines.record import POSITIONED_SCHEMA
+from pipelines.record import COUNTED_SCHEMA
 from pipelines.segment import Segment, first_segment
 from pipelines.trace import StoredRejection, Tracer, counts_of, identity_of
 from tests.unit.pipelines.test_fold import events, fold
@@ -61,7 +61,7 @@ class Tables:
 
     def event(self, tenant: str, identity: bytes, position: Position) -> Any:
         assert (identity, position) == (IDENTITY, PLACE)
-        return self.stored if tenant == "t" else POSITIONED_SCHEMA.empty_table()
+        return self.stored if tenant == "t" else COUNTED_SCHEMA.empty_table()
 
     def copies(
         self, tenant: str, source: str, event_id: str, first: Position, limit: int
