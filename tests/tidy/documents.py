@@ -1,6 +1,7 @@
 """What the documents name has to exist: commands, targets, modules, files."""
 
 import importlib.util
+import posixpath
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePosixPath
@@ -10,29 +11,38 @@ from tests.tidy.tree import PACKAGES, File, Finding
 PAGE_LINES_MAX = 60
 FOLDERS_WITH_README = ("ingest", "pipelines", "billing", "infra", "infra/embedded", "tollbook")
 
-_CODE = re.compile(r"^```[^\n]*\n(.*?)^```|`([^`\n]+)`", re.DOTALL | re.MULTILINE)
-_COMMAND = re.compile(r"(?<![\w/.-])tollbook((?: [a-z][a-z-]*)+)")
+_FENCED = r"^```[^\n]*\n(.*?)^```"
+_INLINE = r"`([^`\n]+)`"
+_INDENTED = r"(?<=\n\n)((?: {4}[^\n]*\n+)+)"
+_CODE = re.compile(f"{_FENCED}|{_INLINE}|{_INDENTED}", re.DOTALL | re.MULTILINE)
+_COMMAND = re.compile(r"(?<![\w/.-])tollbook((?: [a-z][a-z-]*)+)([^\n|;&#]*)")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _TARGET = re.compile(r"(?<![\w-])make ([a-z][a-z-]*)")
 _MODULE = re.compile(r"python3? (?:-P )?-m ([\w.]+)")
 _LINK = re.compile(r"\]\(([^)#\s]+)\)")
 _FILE = re.compile(r"^[\w.-]+\.(?:py|md|sql|lock|toml)$")
 
 Commands = Mapping[str, Collection[str]]
-"""Subcommands by command; a command without any has none."""
+"""Options by command, as `usage query`; a group of commands is there too, as `usage`."""
 
 
 def check_commands(file: File, commands: Commands) -> list[Finding]:
-    """Every `tollbook ...` in code is a command."""
+    """Every `tollbook ...` in code is a command and has the options it is given."""
+    groups = {name.partition(" ")[0] for name in commands if " " in name}
     found = []
     for line, code in _code_of(file):
         for match in _COMMAND.finditer(code):
             words = match[1].split()
-            name = words[0]
+            name = " ".join(words[: 2 if words[0] in groups else 1])
+            at = line + code.count("\n", 0, match.start())
             if name not in commands:
-                found.append(Finding(file.path, line, f"there is no command `tollbook {name}`"))
-            elif commands[name] and len(words) > 1 and words[1] not in commands[name]:
-                problem = f"there is no command `tollbook {name} {words[1]}`"
-                found.append(Finding(file.path, line, problem))
+                found.append(Finding(file.path, at, f"there is no command `tollbook {name}`"))
+                continue
+            found += [
+                Finding(file.path, at, f"`tollbook {name}` has no option {option}")
+                for option in _OPTION.findall(match[2])
+                if option not in commands[name]
+            ]
     return found
 
 
@@ -88,7 +98,7 @@ def check_readmes(files: Iterable[File]) -> list[Finding]:
 
 def _code_of(file: File) -> list[tuple[int, str]]:
     return [
-        (file.text.count("\n", 0, match.start()) + 1, match[1] or match[2] or "")
+        (file.text.count("\n", 0, match.start()) + 1, match[1] or match[2] or match[3] or "")
         for match in _CODE.finditer(file.text)
     ]
 
@@ -104,7 +114,7 @@ def _is_path(word: str) -> bool:
     if not re.fullmatch(r"[\w./*-]+", word):
         return False
     first = PurePosixPath(word).parts[0] if word.strip("/.") else ""
-    return _FILE.match(word) is not None or ("/" in word and first in {*PACKAGES, "tests"})
+    return _FILE.match(word) is not None or ("/" in word and first in {*PACKAGES, "docs", "tests"})
 
 
 def _exists(word: str, file: File, names: Collection[str]) -> bool:
@@ -114,5 +124,5 @@ def _exists(word: str, file: File, names: Collection[str]) -> bool:
     known |= {parent for path in list(known) for parent in path.parents}
     if "/" not in word and _FILE.match(word):
         return any(path.name == word for path in known)
-    wanted = (PurePosixPath(pattern), folder / pattern)
+    wanted = (PurePosixPath(pattern), PurePosixPath(posixpath.normpath(folder / pattern)))
     return any(path == want or path.match(str(want)) for path in known for want in wanted)

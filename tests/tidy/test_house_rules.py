@@ -63,16 +63,19 @@ def test_lock_files_name_versions_and_hashes_only() -> None:
 
 
 def _commands() -> documents.Commands:
-    root = typer.main.get_command(cli.build())
-    return {name: _names_below(command) for name, command in _below(root).items()}
+    found = {}
+    for name, command in _below(typer.main.get_command(cli.build())):
+        found[name] = _options_of(command)
+        found |= {f"{name} {under}": _options_of(below) for under, below in _below(command)}
+    return found
 
 
-def _below(command: object) -> dict[str, click.Command]:
-    return dict(getattr(command, "commands", {}))
+def _below(command: object) -> Iterable[tuple[str, click.Command]]:
+    return getattr(command, "commands", {}).items()
 
 
-def _names_below(command: object) -> list[str]:
-    return list(_below(command))
+def _options_of(command: click.Command) -> set[str]:
+    return {"--help"}.union(*([*p.opts, *p.secondary_opts] for p in command.params))
 
 
 def _targets() -> list[str]:

@@ -85,7 +85,7 @@ def test_a_folder_without_init_is_refused() -> None:
     assert shape.check_packages([*names, "tests/e2e/__init__.py", "setup.py"]) == []
 
 
-COMMANDS = {"up": [], "invoice": ["list", "show"]}
+COMMANDS = {"up": ["--detach"], "invoice": [], "invoice list": [], "invoice show": ["--trace"]}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,11 @@ COMMANDS = {"up": [], "invoice": ["list", "show"]}
     [
         ("run `tollbook rise`", True),
         ("```sh\ntollbook up\ntollbook invoice draw X\n```", True),
+        ("Run:\n\n    tollbook up\n\n    tollbook rise\n", True),
+        ("run `tollbook up --trace`", True),
+        ("run `tollbook invoice --trace`", True),
         ("run `tollbook up --detach`, then `tollbook invoice list`", False),
+        ("Run:\n\n    tollbook invoice show X --trace | grep --color x # --or so\n", False),
         ("Tollbook rises; the command `.venv/bin/tollbook up X`", False),
     ],
 )
@@ -119,6 +123,8 @@ def test_targets_and_modules_in_documents_have_to_exist() -> None:
         ("see `gone.md`", True),
         ("see [this](gone.md)", True),
         ("see `infra/*/gone.py`", True),
+        ("see `docs/gone.md`", True),
+        ("see [this](../gone/event.py)", True),
         ("see `ingest/event.py`, `event.py`, `ingest/`, `ingest/*.py`", False),
         ("see [this](ingest/event.py) and [that](https://example.org/x.md)", False),
         ("`GET /v1/events`, `a/b`, `.tollbook/stack.json`, `x.yaml`", False),
