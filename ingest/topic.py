@@ -2,7 +2,8 @@
 
 A record is one Arrow IPC stream with one batch of `EVENT_SCHEMA`; its content type stands in the
 record's header. A tick is a record without events: pipelines sends it into a partition when
-something waits there for the log to move.
+something waits there for the log to move. A correction is a record of pipelines' too: it takes back
+or changes events that were counted.
 """
 
 import json
@@ -18,6 +19,7 @@ TENANT_HEADER = "tollbook-tenant"
 """Names the tenant of a record written by a producer that does not go through ingest."""
 ARROW_CONTENT_TYPE = b"application/vnd.apache.arrow.stream"
 TICK_CONTENT_TYPE = b"application/vnd.tollbook.tick+json"
+CORRECTION_CONTENT_TYPE = b"application/vnd.tollbook.correction+json"
 CLOUDEVENT_CONTENT_TYPE = b"application/cloudevents+json"
 
 RECORD_BYTES_MAX = 8 * 1024 * 1024

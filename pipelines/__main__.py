@@ -19,6 +19,7 @@ from bytewax.run import cli_main
 
 from pipelines.bytewax_dataflow import Worker, build_dataflow
 from pipelines.clickhouse_archive import ClickHouseArchive
+from pipelines.clickhouse_corrections import ClickHouseCorrections
 from pipelines.clickhouse_progress import ClickHouseProgress
 from pipelines.clickhouse_writer import ClickHouseWriter
 from pipelines.kafka_source import KafkaSource, LogAlarmError, verify_log
@@ -85,22 +86,29 @@ def _build(number: int, workers: int) -> Worker | None:
     marks = {p: stored.get(LogPartition(log.log, p), Mark(0, 0)) for p in partitions}
     progress = {p: mark.next_offset for p, mark in marks.items()}
     verify_log(settings.kafka_bootstrap, log, progress, _BROKER_PATIENCE_S)
-    logs = {}
-    for partition, next_offset in progress.items():
-        at = LogPartition(log.log, partition)
-        segment, slice_starts = book.resume(at, next_offset)
-        start = segment.start_offset if segment is not None else 0
-        judge = Judge(memory, ClickHouseArchive(clickhouse), archived=start, claimed=start)
-        logs[at] = PartitionLog(
-            at, book, judge, seed, plan, segment, slice_starts, start, marks[partition].time_max_us
-        )
-    starts = {at.partition: partition_log.next_offset for at, partition_log in logs.items()}
-    return Worker(
+    resumed = {p: book.resume(LogPartition(log.log, p), end) for p, end in progress.items()}
+    starts = {p: segment.start_offset if segment else 0 for p, (segment, _) in resumed.items()}
+    worker = Worker(
         source=KafkaSource(settings.kafka_bootstrap, log, starts),
-        logs=logs,
+        corrections=ClickHouseCorrections(clickhouse, seed),
         writer=ClickHouseWriter(clickhouse),
         flushed=_log_flush,
     )
+    for partition, (segment, slice_starts) in resumed.items():
+        at, start = LogPartition(log.log, partition), starts[partition]
+        worker.logs[at] = PartitionLog(
+            at=at,
+            book=book,
+            judge=Judge(memory, ClickHouseArchive(clickhouse), archived=start, claimed=start),
+            desk=worker,
+            seed=seed,
+            plan=plan,
+            segment=segment,
+            slice_starts=slice_starts,
+            next_offset=start,
+            time_max_us=marks[partition].time_max_us,
+        )
+    return worker
 
 
 def _log_flush(flushes: Sequence[Flush], rows: dict[str, int], seconds: float) -> None:

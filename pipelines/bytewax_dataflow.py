@@ -5,7 +5,7 @@ Nothing is recovered from Bytewax: the state is rebuilt from the log.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,11 @@ from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from pipelines.clickhouse_writer import ClickHouseWriter
+from pipelines.correcting import CorrectionTables, Target
+from pipelines.correction import Correction
 from pipelines.kafka_source import KafkaSource
 from pipelines.partition import Flush, PartitionLog
-from pipelines.position import LogPartition
+from pipelines.position import LogPartition, Position
 from pipelines.record import Record, decode
 
 FLUSH_SECONDS = 1.0
@@ -30,13 +32,38 @@ Flushed = Callable[[Sequence[Flush], dict[str, int], float], None]
 
 @dataclass(slots=True)
 class Worker:
-    """What the steps of one worker's dataflow share."""
+    """What the steps of one worker's dataflow share; the `Desk` of its partitions."""
 
     source: KafkaSource
-    logs: dict[LogPartition, PartitionLog]
+    corrections: CorrectionTables
     writer: ClickHouseWriter
     flushed: Flushed
+    logs: dict[LogPartition, PartitionLog] = field(default_factory=dict)
     is_stopping: bool = False
+    outbox: list[Flush] = field(default_factory=list)
+    """What was taken to be written, in order."""
+
+    def settle(self, flush: Flush) -> None:
+        """Write a flush and all before it; see `Desk`."""
+        self.outbox.append(flush)
+        self.write()
+
+    def targets(
+        self, tenant: str, wanted: Sequence[Correction], at: LogPartition, below: int
+    ) -> Mapping[Position, Target]:
+        """Return the events that corrections are of; see `CorrectionTables`."""
+        return self.corrections.targets(tenant, wanted, at, below)
+
+    def write(self) -> None:
+        """Write all that was taken."""
+        flushes, self.outbox = self.outbox, []
+        if not flushes:
+            return
+        started = time.monotonic()
+        rows = self.writer.write(flushes)
+        for flush in flushes:
+            self.logs[flush.at].judge.archived_to(flush.next_offset)
+        self.flushed(flushes, rows, time.monotonic() - started)
 
 
 class _Source(StatelessSourcePartition[list[Record]]):
@@ -63,56 +90,53 @@ class _Records(DynamicSource[list[Record]]):
 
 
 @dataclass
-class MeterLogic(StatefulBatchLogic[list[Record], list[Flush], None]):
-    """Feeds the partitions in order, and says when to write."""
+class MeterLogic(StatefulBatchLogic[list[Record], None, None]):
+    """Feeds the partitions in order, and says when to write what is in the worker's outbox."""
 
     worker: Worker
     flushed_at: float = field(default_factory=time.monotonic)
 
-    def on_batch(self, values: list[list[Record]]) -> tuple[list[list[Flush]], bool]:
-        """Feed polled records; emit what is to be written, one list per write."""
+    def on_batch(self, values: list[list[Record]]) -> tuple[list[None], bool]:
+        """Feed polled records; emit something where there is something to be written."""
         is_urgent = False
-        flushes: list[Flush] = []
         for records in values:
             by_partition: dict[LogPartition, list[Record]] = {}
             for record in records:
                 by_partition.setdefault(record.at, []).append(record)
             for at, of_partition in by_partition.items():
                 decoded = [decode(record) for record in of_partition]
-                is_urgent = is_urgent or any(item.tick is not None for item in decoded)
-                flushes += self.worker.logs[at].feed(decoded)
-        return self._emit(flushes, now=is_urgent or bool(flushes)), False
+                is_urgent = is_urgent or any(item.is_awaited for item in decoded)
+                # One by one: a correction further on writes all that was taken before it.
+                for flush in self.worker.logs[at].feed(decoded):
+                    self.worker.outbox.append(flush)
+        return self._emit(now=is_urgent or bool(self.worker.outbox)), False
 
-    def on_eof(self) -> tuple[list[list[Flush]], bool]:
+    def on_eof(self) -> tuple[list[None], bool]:
         """Emit everything that is left."""
-        return self._emit([], now=True), True
+        return self._emit(now=True), True
 
     def snapshot(self) -> None:
         """Nothing to keep: the state is rebuilt from the log."""
 
-    def _emit(self, flushes: list[Flush], *, now: bool) -> list[list[Flush]]:
+    def _emit(self, *, now: bool) -> list[None]:
         logs = self.worker.logs.values()
         is_due = time.monotonic() - self.flushed_at >= FLUSH_SECONDS
         if now or is_due or sum(log.pending_rows for log in logs) >= FLUSH_ROWS:
-            flushes = flushes + [log.take_flush() for log in logs if log.is_behind]
+            self.worker.outbox += [log.take_flush() for log in logs if log.is_behind]
             self.flushed_at = time.monotonic()
-        return [flushes] if flushes else []
+        return [None] if self.worker.outbox else []
 
 
-class _Sink(StatelessSinkPartition[tuple[str, list[Flush]]]):
+class _Sink(StatelessSinkPartition[tuple[str, None]]):
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    def write_batch(self, items: list[tuple[str, list[Flush]]]) -> None:
-        flushes = [flush for _, batch in items for flush in batch]
-        started = time.monotonic()
-        rows = self._worker.writer.write(flushes)
-        for flush in flushes:
-            self._worker.logs[flush.at].judge.archived_to(flush.next_offset)
-        self._worker.flushed(flushes, rows, time.monotonic() - started)
+    def write_batch(self, items: list[tuple[str, None]]) -> None:
+        del items  # they say only that there is something in the outbox
+        self._worker.write()
 
 
-class _Tables(DynamicSink[tuple[str, list[Flush]]]):
+class _Tables(DynamicSink[tuple[str, None]]):
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 

@@ -1,7 +1,7 @@
 """Writes what the partitions of a worker have flushed into ClickHouse.
 
-The order makes a crash harmless: events, identities, copies, dead letters and rejections; then
-windows; then progress. Every insert is waited for.
+The order makes a crash harmless: events, identities, copies, dead letters, rejections and
+corrections; then windows; then progress. Every insert is waited for.
 """
 
 from collections.abc import Sequence
@@ -42,6 +42,9 @@ class ClickHouseWriter:
         self._insert_rows(
             "usage_rejections", [_rejection_row(f, r) for f in flushes for r in f.rejections], rows
         )
+        for flush in flushes:
+            for table in flush.corrections:
+                self._insert("usage_corrections", table, rows)
         self._insert("usage_windows", pa.concat_tables([f.windows for f in flushes]), rows)
         self._insert_rows("usage_progress", [_progress_row(f) for f in flushes], rows)
         return rows

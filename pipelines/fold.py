@@ -6,7 +6,7 @@ What a row holds is linear: rows of one key add up, in any order, and a negated 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Any
@@ -89,6 +89,12 @@ EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
 def combine(left: Worth, right: Worth) -> Worth:
     """Return the worth of two sets of events of one window together."""
     return left[0] + right[0], EXACT.add(left[1], right[1])
+
+
+def negated(fold: Fold) -> Fold:
+    """Return what takes a fold back; it rejects nothing."""
+    sums = None if fold.sums is None else pc.negate(fold.sums)
+    return replace(fold, rejections=[], counts=-fold.counts, sums=sums)
 
 
 def fold_all(events: Any, meters: Iterable[ActiveMeter]) -> list[Fold]:
@@ -220,13 +226,16 @@ def _reject_items(items: Codes, reasons: dict[int, str]) -> None:
 
 
 def _samples(stream: _Stream) -> Codes:
-    """Return each event as an item that sorts by time, then by identity."""
+    """Return each event as an item that sorts by time, then by identity.
+
+    Corrections of one event may stand beside each other: they share an item.
+    """
     identities = stream.table.column("identity").to_pylist()
     samples = [
         sample_item(time_us, identity)
         for time_us, identity in zip(stream.times_us.tolist(), identities, strict=True)
     ]
-    return Codes(np.arange(len(samples)), samples)
+    return values.merged(np.arange(len(samples)), samples)
 
 
 def sample_item(time_us: int, identity: bytes) -> str:

@@ -3,7 +3,7 @@
 Feeding the same records again, from the start of a segment, gives the same rows again.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,9 +11,19 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from pipelines.fold import ActiveMeter, Rejection, fold_all
+from pipelines.correcting import (
+    CORRECTED_SCHEMA,
+    CorrectionTables,
+    Place,
+    Row,
+    apply,
+    counted,
+    position_of,
+)
+from pipelines.correction import CorrectionRecord
+from pipelines.fold import ActiveMeter, Rejection, fold_all, negated
 from pipelines.identity import body_hashes, identities
-from pipelines.position import LogPartition
+from pipelines.position import LogPartition, Position
 from pipelines.record import COUNTED_SCHEMA, DeadLetter, Decoded, positioned
 from pipelines.segment import (
     Segment,
@@ -38,6 +48,16 @@ class SegmentBook(Protocol):
 
     def meters(self, definitions: Sequence[int]) -> list[ActiveMeter]:
         """Return meter definitions by id."""
+
+    def definitions_at(self, positions: Iterable[Position]) -> Mapping[Position, tuple[int, ...]]:
+        """Return the definitions that the segments of positions count."""
+
+
+class Desk(CorrectionTables, Protocol):
+    """What a partition needs to carry corrections out."""
+
+    def settle(self, flush: "Flush") -> None:
+        """Write a flush, and all that were taken before it, before returning."""
 
 
 class SegmentMismatchError(RuntimeError):
@@ -67,6 +87,7 @@ class Flush:
     duplicates: list[Duplicate] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
+    corrections: list[Any] = field(default_factory=list)
     windows: Any = field(default_factory=WINDOW_ROW_SCHEMA.empty_table)
 
 
@@ -81,6 +102,7 @@ class PartitionLog:
     at: LogPartition
     book: SegmentBook
     judge: Judge
+    desk: Desk
     seed: int
     plan: SlicePlan
     segment: Segment | None
@@ -123,6 +145,10 @@ class PartitionLog:
                     yield self.take_flush()
                 self._roll(item)
             self._progress.add(item.record.append_ms, len(item.record.value), item.event_count)
+            if item.corrections is not None:
+                self._count(run)
+                run = []
+                self._correct(item, item.corrections)
             self.next_offset = item.record.offset + 1
             run.append(item)
         self._count(run)
@@ -169,6 +195,32 @@ class PartitionLog:
         self._progress = SegmentProgress(segment.started_at_ms)
         self._windows = SegmentWindows(segment)
         self._meters = self.book.meters(segment.definitions)
+
+    def _correct(self, item: Decoded, record: CorrectionRecord) -> None:
+        """Carry corrections out, once all that lies before them is stored."""
+        assert self.segment is not None  # noqa: S101 - a record lies in a segment
+        assert self._windows is not None  # noqa: S101
+        if self.is_behind:
+            self.desk.settle(self.take_flush())
+        offset = item.record.offset
+        targets = self.desk.targets(record.tenant, record.corrections, self.at, offset)
+        applied = apply(record, Place(self.at, offset, item.record.append_ms), targets)
+        self._pending.dead_letters += applied.letters
+        if not applied.rows:
+            return
+        self._pending.corrections.append(pa.Table.from_pylist(applied.rows, CORRECTED_SCHEMA))
+        definitions = self.book.definitions_at(targets)
+        by_meters: dict[tuple[int, ...], list[Row]] = {}
+        for row in applied.rows:
+            counting = {*definitions[position_of(row)], *self.segment.definitions}
+            by_meters.setdefault(tuple(sorted(counting)), []).append(row)
+        for counting_ids, rows in by_meters.items():
+            meters = self.book.meters(counting_ids)
+            signed = pa.Table.from_pylist(rows, CORRECTED_SCHEMA)
+            added = fold_all(counted(signed, 1), meters)
+            self._windows.add([*added, *map(negated, fold_all(counted(signed, -1), meters))])
+            for fold in added:
+                self._pending.rejections += fold.rejections
 
     def _count(self, run: list[Decoded]) -> None:
         """Judge and fold a run of records of the current segment."""

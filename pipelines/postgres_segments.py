@@ -1,6 +1,6 @@
 """Where workers agree on segments, and find meters and logs: the tables of 002_pipelines.sql."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from psycopg.rows import class_row, dict_row
 from pipelines.fold import ActiveMeter
 from pipelines.meter import MeterDefinition
 from pipelines.partition import SegmentMismatchError
-from pipelines.position import Log, LogPartition
+from pipelines.position import Log, LogPartition, Position
 from pipelines.segment import Segment
 
 _COLUMNS = (
@@ -74,6 +74,23 @@ class PostgresSegments:
                 parsed = MeterDefinition.model_validate(definition)
                 self._meters[number] = ActiveMeter(number, tenant, version, parsed)
         return [self._meters[number] for number in definitions]
+
+    def definitions_at(self, positions: Iterable[Position]) -> dict[Position, tuple[int, ...]]:
+        """Return the definitions that the segments of positions count; see `SegmentBook`."""
+        wanted = list(positions)
+        rows = self.connection.execute(
+            "SELECT (SELECT s.definitions FROM segments s WHERE s.log = w.log"
+            "   AND s.partition = w.partition AND s.start_offset <= w.next"
+            "   ORDER BY s.start_offset DESC LIMIT 1)"
+            " FROM unnest(%s::int[], %s::int[], %s::bigint[]) WITH ORDINALITY"
+            "   AS w(log, partition, next, place) ORDER BY w.place",
+            (
+                [each.at.log for each in wanted],
+                [each.at.partition for each in wanted],
+                [each.offset for each in wanted],
+            ),
+        ).fetchall()
+        return {each: tuple(row[0] or ()) for each, row in zip(wanted, rows, strict=True)}
 
     def logs(self) -> list[Log]:
         """Return the incarnations of the topic, oldest first."""

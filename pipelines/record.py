@@ -1,4 +1,4 @@
-"""Turns records of the log into events with positions, ticks, and dead letters.
+"""Turns records of the log into events with positions, ticks, corrections, and dead letters.
 
 Nothing here knows Kafka: a record is its coordinates, its headers and its bytes.
 """
@@ -15,11 +15,13 @@ from ingest.event import EPOCH, Event, Reception, parse_event, to_batch
 from ingest.topic import (
     ARROW_CONTENT_TYPE,
     CLOUDEVENT_CONTENT_TYPE,
+    CORRECTION_CONTENT_TYPE,
     EVENT_SCHEMA,
     TICK_CONTENT_TYPE,
     Tick,
     decode_record,
 )
+from pipelines.correction import CorrectionRecord
 from pipelines.position import LogPartition
 
 POSITIONED_SCHEMA = pa.schema(
@@ -64,12 +66,18 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a record holds: exactly one of a batch, a tick or a dead letter."""
+    """What a record holds: exactly one of a batch, a tick, corrections or a dead letter."""
 
     record: Record
     batch: Any = None
     tick: Tick | None = None
+    corrections: CorrectionRecord | None = None
     dead_letter: DeadLetter | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """True where somebody waits for the record to be counted."""
+        return self.tick is not None or self.corrections is not None
 
     @property
     def event_count(self) -> int:
@@ -84,6 +92,8 @@ def decode(record: Record) -> Decoded:
             return Decoded(record, batch=decode_record(record.value))
         if record.content_type == TICK_CONTENT_TYPE:
             return Decoded(record, tick=Tick.from_value(record.value))
+        if record.content_type == CORRECTION_CONTENT_TYPE:
+            return Decoded(record, corrections=CorrectionRecord.from_value(record.value))
         if record.content_type == CLOUDEVENT_CONTENT_TYPE:
             return Decoded(record, batch=_cloudevent(record))
         reason = f"unknown content type {record.content_type!r}"

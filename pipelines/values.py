@@ -92,17 +92,17 @@ def texts(column: Column) -> Codes:
     """Return a column as texts: missing is empty, a number as sent."""
     codes, distinct = _coded(column)
     if column.kind == "text":
-        return _merged(codes, [value or "" for value in distinct])
-    return _merged(codes, [text_of(raw) for raw in distinct])
+        return merged(codes, [value or "" for value in distinct])
+    return merged(codes, [text_of(raw) for raw in distinct])
 
 
-def _merged(codes: Any, values: list[str]) -> Codes:
+def merged(codes: Any, values: list[str]) -> Codes:
     """Give each distinct text one code: missing and empty are one, and so are 7 and "7"."""
     code_by_value: dict[str, int] = {}
-    merged = [code_by_value.setdefault(value, len(code_by_value)) for value in values]
+    codes_of = [code_by_value.setdefault(value, len(code_by_value)) for value in values]
     if len(code_by_value) == len(values):
         return Codes(codes, values)
-    return Codes(np.array(merged, np.int64)[codes], list(code_by_value))
+    return Codes(np.array(codes_of, np.int64)[codes], list(code_by_value))
 
 
 def combined(columns: Sequence[Codes], join: Callable[[tuple[str, ...]], str]) -> Codes:
@@ -131,7 +131,7 @@ def plain_texts(exact: Any) -> Codes:
     """Return a column of `VALUE_TYPE` as texts: one spelling per number, as short as can be."""
     encoded = exact.cast(pa.string()).dictionary_encode()
     shortest = [plain_text(Decimal(value)) for value in encoded.dictionary.to_pylist()]
-    return _merged(encoded.indices.to_numpy().astype(np.int64), shortest)
+    return merged(encoded.indices.to_numpy().astype(np.int64), shortest)
 
 
 def plain_text(value: Decimal) -> str:

@@ -87,6 +87,40 @@ ENGINE = ReplacingMergeTree
 ORDER BY (tenant, meter, meter_version, log, partition, offset, index)
 COMMENT 'Accepted events whose value one meter cannot use';
 
+CREATE TABLE IF NOT EXISTS usage_corrections
+(
+    tenant        LowCardinality(String)  COMMENT 'The company that runs its billing here',
+    type          LowCardinality(String)  COMMENT 'CloudEvents type',
+    subject       String                  COMMENT 'Who used it, as the producer names it',
+    time          DateTime64(6, 'UTC')    COMMENT 'Event time that stops (sign -1) or starts (sign 1) to count',
+    source        LowCardinality(String)  COMMENT 'CloudEvents source',
+    id            String                  COMMENT 'CloudEvents id',
+    data          String                  COMMENT 'JSON text of the data that stops or starts to count',
+    extensions    String                  COMMENT 'JSON object of other CloudEvents attributes, or empty',
+    time_stamped  Bool                    COMMENT 'True where ingest stamped the time',
+    ingested_at   DateTime64(3, 'UTC')    COMMENT 'Append time of the event',
+    identity      FixedString(16)         COMMENT 'Hash of (tenant, source, id)',
+    log           UInt16                  COMMENT 'Incarnation of the topic that holds the event',
+    partition     UInt16                  COMMENT 'Kafka partition of the event',
+    offset        UInt64                  COMMENT 'Offset of the event''s record',
+    `index`       UInt32                  COMMENT 'Index of the event in its record',
+    sign          Int8                    COMMENT '-1: the event counts so no longer; 1: it counts so from now on',
+    revision      UInt32                  COMMENT 'How often the event was corrected, this time included',
+    kind          LowCardinality(String)  COMMENT 'void, amend or restore',
+    author        String                  COMMENT 'Who asked for it',
+    reason        String                  COMMENT 'Why, as the author says',
+    request       String                  COMMENT 'The request that asked for it',
+    at_log        UInt16                  COMMENT 'Incarnation of the topic that holds the correction',
+    at_partition  UInt16                  COMMENT 'Kafka partition of the correction',
+    at_offset     UInt64                  COMMENT 'Offset of the correction''s record',
+    at_index      UInt32                  COMMENT 'Index of the correction in its record',
+    corrected_at  DateTime64(3, 'UTC')    COMMENT 'Append time of the correction',
+    INDEX by_identity identity TYPE bloom_filter(0.01) GRANULARITY 4
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (tenant, type, subject, time, at_log, at_partition, at_offset, at_index, sign)
+COMMENT 'What corrections took back and added, as signed events; the events as sent stay in usage_events';
+
 CREATE TABLE IF NOT EXISTS usage_windows
 (
     tenant         LowCardinality(String)  COMMENT 'The company that runs its billing here',

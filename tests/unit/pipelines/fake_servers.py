@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from pipelines.clickhouse_archive import ClickHouseArchive
+from pipelines.correcting import TARGET_SCHEMA, Target, position_of, target_of
+from pipelines.correction import Correction
 from pipelines.fold import ActiveMeter
 from pipelines.partition import Flush, SegmentMismatchError
-from pipelines.position import LogPartition
+from pipelines.position import LogPartition, Position
 from pipelines.segment import Segment
 from pipelines.verdict import Claims, Seen
 
@@ -48,6 +50,14 @@ class FakeBook:
 
     def meters(self, definitions: Sequence[int]) -> list[ActiveMeter]:
         return [meter for meter in self.known if meter.definition_id in definitions]
+
+    def definitions_at(self, positions: Iterable[Position]) -> dict[Position, tuple[int, ...]]:
+        found = {}
+        for position in positions:
+            segment, _ = self.resume(position.at, position.offset)
+            assert segment is not None
+            found[position] = segment.definitions
+        return found
 
     def resume(
         self, at: LogPartition, next_offset: int
@@ -124,16 +134,18 @@ class FakeTables:
     duplicates: dict[Any, Any] = field(default_factory=dict)
     dead_letters: dict[Any, Any] = field(default_factory=dict)
     rejections: dict[Any, str] = field(default_factory=dict)
+    corrections: dict[Any, Row] = field(default_factory=dict)
     windows: dict[Any, tuple[int, Row]] = field(default_factory=dict)
     progress: dict[LogPartition, int] = field(default_factory=dict)
 
     def write(self, flush: Flush, steps: int) -> bool:
-        """Write the first `steps` tables of a flush, as a crash would; True if all six."""
+        """Write the first `steps` tables of a flush, as a crash would; True if all seven."""
         actions = [
             self._events,
             self._identities,
             self._aside,
             self._rejections,
+            self._corrections,
             self._windows,
             self._progress,
         ]
@@ -186,6 +198,30 @@ class FakeTables:
         for rejection in flush.rejections:
             key = (rejection.meter, flush.at, rejection.offset, rejection.index)
             self.rejections[key] = rejection.reason
+
+    def _corrections(self, flush: Flush) -> None:
+        names = ("at_partition", "at_offset", "at_index", "sign")
+        for table in flush.corrections:
+            for row in table.to_pylist():
+                self.corrections[tuple(row[name] for name in names)] = row
+
+    def targets(
+        self, tenant: str, wanted: Sequence[Correction], at: LogPartition, below: int
+    ) -> dict[Position, Target]:
+        found = {}
+        for each in wanted:
+            place = Position.from_text(each.position)
+            sent = self.events.get((place.at, place.offset, place.index))
+            if sent is None or sent["tenant"] != tenant:
+                continue
+            earlier = [
+                row
+                for row in self.corrections.values()
+                if position_of(row) == place and row["at_offset"] < below
+            ]
+            whole = sent | {"log": at.log, "partition": at.partition}
+            found[place] = target_of({name: whole[name] for name in TARGET_SCHEMA.names}, earlier)
+        return found
 
     def _windows(self, flush: Flush) -> None:
         names = (

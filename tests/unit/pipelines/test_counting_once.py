@@ -6,6 +6,7 @@ two writes, lose their memory, sleep and wake, and overlap. A naive recount says
 
 import random
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,15 +16,18 @@ import pyarrow as pa
 import pytest
 
 from ingest.topic import ARROW_CONTENT_TYPE, EVENT_SCHEMA, TICK_CONTENT_TYPE, Tick, encode_record
+from pipelines.correcting import Target
+from pipelines.correction import Correction
 from pipelines.fold import ActiveMeter
 from pipelines.meter import MeterDefinition
-from pipelines.partition import PartitionLog
-from pipelines.position import LogPartition
+from pipelines.partition import Flush, PartitionLog
+from pipelines.position import LogPartition, Position
 from pipelines.record import Record, decode
 from pipelines.segment import SlicePlan
 from pipelines.verdict import Judge
 from tests.unit.pipelines.fake_servers import FakeBook, FakeMemory, FakeTables
 
+STEPS = 7
 START = datetime(2026, 1, 31, 23, 50, tzinfo=UTC)
 AT = LogPartition(0, 0)
 METERS = [
@@ -103,11 +107,44 @@ class Servers:
     tables: FakeTables = field(default_factory=FakeTables)
     plan: SlicePlan = field(default_factory=SlicePlan)
 
-    def start_worker(self) -> PartitionLog:
+    def start_worker(self, crash_steps: Callable[[], int] = lambda: STEPS) -> "FakeWorker":
         segment, slices = self.book.resume(AT, self.tables.progress.get(AT, 0))
         start = segment.start_offset if segment else 0
         judge = Judge(self.memory, self.tables, archived=start, claimed=start)
-        return PartitionLog(AT, self.book, judge, 7, self.plan, segment, slices, start)
+        worker = FakeWorker(self.tables, crash_steps)
+        worker.log = PartitionLog(
+            AT, self.book, judge, worker, 7, self.plan, segment, slices, start
+        )
+        return worker
+
+
+class CrashError(Exception):
+    """A worker ends between two writes."""
+
+
+@dataclass
+class FakeWorker:
+    """A worker of one partition, and the `Desk` of its log; crashes when told to."""
+
+    tables: FakeTables
+    crash_steps: Callable[[], int]
+    log: PartitionLog = field(init=False)
+
+    def run(self, records: list[Record], *, flush: bool = True) -> None:
+        for taken in self.log.feed([decode(record) for record in records]):
+            self.settle(taken)
+        if flush:
+            self.settle(self.log.take_flush())
+
+    def settle(self, flush: Flush) -> None:
+        if not self.tables.write(flush, self.crash_steps()):
+            raise CrashError
+        self.log.judge.archived_to(flush.next_offset)
+
+    def targets(
+        self, tenant: str, wanted: Sequence[Correction], at: LogPartition, below: int
+    ) -> dict[Position, Target]:
+        return self.tables.targets(tenant, wanted, at, below)
 
 
 def run_with_faults(
@@ -115,23 +152,23 @@ def run_with_faults(
 ) -> Counter[str]:
     """Let workers read the log, with faults, until one of them has written all of it."""
     faults: Counter[str] = Counter()
-    running = [servers.start_worker() for _ in range(workers)]
+
+    def steps() -> int:
+        return rnd.randrange(STEPS) if rnd.random() < 0.1 else STEPS
+
+    running = [servers.start_worker(steps) for _ in range(workers)]
     for _ in range(100_000):
         if servers.tables.progress.get(AT, 0) >= len(truth.records):
             return faults
         number = rnd.randrange(workers)
         worker = running[number]
-        chunk = truth.records[worker.next_offset : worker.next_offset + rnd.randrange(1, 12)]
-        flushes = list(worker.feed([decode(record) for record in chunk]))
-        if rnd.random() < 0.3:
-            flushes.append(worker.take_flush())
-        for flush in flushes:
-            steps = rnd.randrange(6) if rnd.random() < 0.1 else 6
-            if not servers.tables.write(flush, steps):
-                faults["crash"] += 1
-                running[number] = servers.start_worker()
-                break
-            worker.judge.archived_to(flush.next_offset)
+        start = worker.log.next_offset
+        chunk = truth.records[start : start + rnd.randrange(1, 12)]
+        try:
+            worker.run(chunk, flush=rnd.random() < 0.3)
+        except CrashError:
+            faults["crash"] += 1
+            running[number] = servers.start_worker(steps)
         if rnd.random() < 0.03:
             servers.memory.forget()
             faults["forget"] += 1
@@ -217,9 +254,7 @@ def test_the_same_id_with_another_body_is_a_conflict_and_the_first_counts() -> N
     other = event | {"data": b'{"region":"a","units":1,"who":1}'}
     value = encode_record(pa.RecordBatch.from_pylist([event, other, event], schema=EVENT_SCHEMA))
     servers = Servers()
-    worker = servers.start_worker()
-    list(worker.feed([decode(Record(AT, 0, 1, ARROW_CONTENT_TYPE, "", value))]))
-    servers.tables.write(worker.take_flush(), 6)
+    servers.start_worker().run([Record(AT, 0, 1, ARROW_CONTENT_TYPE, "", value)])
     (letter,) = servers.tables.dead_letters.values()
     assert letter.kind == "conflict"
     assert b'"units":1' in letter.body
@@ -245,9 +280,7 @@ def test_a_record_that_cannot_be_read_is_kept_as_a_dead_letter_and_the_rest_goes
     after = truth.records[0]
     again = Record(AT, bad.offset + 1, bad.append_ms, after.content_type, "", after.value)
     servers = Servers()
-    worker = servers.start_worker()
-    list(worker.feed([decode(record) for record in [*truth.records, bad, again]]))
-    servers.tables.write(worker.take_flush(), 6)
+    servers.start_worker().run([*truth.records, bad, again])
     (letter,) = servers.tables.dead_letters.values()
     assert (letter.offset, letter.body, letter.kind) == (bad.offset, value, "malformed")
     assert letter.reason

@@ -1,0 +1,179 @@
+"""Second thoughts: events that were counted are taken back, changed, or brought back as sent.
+
+A correction is a record of the log, and does what it does there: it adds signed events, the event
+as it counted until then with -1 and as it counts from then on with +1. Usage adds them up like any
+others, so that what was read before, as of a cut, stays as it was. The event as sent is kept.
+
+A correction that does not win is a conflict, kept as a dead letter.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest.event import EPOCH, parse_time
+from pipelines.correction import Correction, CorrectionRecord
+from pipelines.position import LogPartition, Position
+from pipelines.record import COUNTED_SCHEMA, DeadLetter
+
+TARGET_SCHEMA = pa.schema(
+    [*COUNTED_SCHEMA, pa.field("log", pa.uint16()), pa.field("partition", pa.uint16())]
+)
+"""An event as it stands in the tables, with its whole position."""
+CORRECTED_SCHEMA = pa.schema(
+    [
+        *TARGET_SCHEMA,
+        pa.field("sign", pa.int8()),
+        pa.field("revision", pa.uint32()),
+        pa.field("kind", pa.string()),
+        pa.field("author", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("request", pa.string()),
+        pa.field("at_log", pa.uint16()),
+        pa.field("at_partition", pa.uint16()),
+        pa.field("at_offset", pa.uint64()),
+        pa.field("at_index", pa.uint32()),
+        pa.field("corrected_at", pa.timestamp("ms", tz="UTC")),
+    ]
+)
+"""Signed events, and which correction they are of."""
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Target:
+    """An event as sent, how often it was corrected, and as it counts now: None if it does not."""
+
+    sent: Row
+    revision: int
+    now: Row | None
+
+
+class CorrectionTables(Protocol):
+    """What corrections need to know of what is stored."""
+
+    def targets(
+        self, tenant: str, wanted: Sequence[Correction], at: LogPartition, below: int
+    ) -> Mapping[Position, Target]:
+        """Return the events that are stored, as left by corrections below `below` of `at`.
+
+        Corrections in other partitions count as they are stored: there are some only where an
+        event of an older log was corrected in both.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record of corrections stands, and when it was appended."""
+
+    at: LogPartition
+    offset: int
+    append_ms: int
+
+
+@dataclass(slots=True)
+class Applied:
+    """What corrections come to: signed events, and those that could not be."""
+
+    rows: list[Row] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+
+
+def apply(record: CorrectionRecord, place: Place, targets: Mapping[Position, Target]) -> Applied:
+    """Apply a record's corrections in order; `targets` are brought up to date."""
+    applied = Applied()
+    for index, wanted in enumerate(record.corrections):
+        target = targets.get(Position.from_text(wanted.position))
+        fault = _fault(wanted, target)
+        if fault is not None:
+            kind, reason = fault
+            letter = DeadLetter(
+                tenant=record.tenant,
+                at=place.at,
+                offset=place.offset,
+                index=index,
+                kind=kind,
+                reason=reason,
+                body=msgspec.json.encode(wanted),
+                ingested_at_ms=place.append_ms,
+            )
+            applied.letters.append(letter)
+            continue
+        assert target is not None  # noqa: S101 - else it has a fault
+        after = _after(wanted, target)
+        signed = [(-1, target.now), (1, after)]
+        about = {
+            "revision": wanted.revision,
+            "kind": wanted.kind,
+            "author": record.author,
+            "reason": record.reason,
+            "request": record.request,
+            "at_log": place.at.log,
+            "at_partition": place.at.partition,
+            "at_offset": place.offset,
+            "at_index": index,
+            "corrected_at": EPOCH + timedelta(milliseconds=place.append_ms),
+        }
+        applied.rows += [row | about | {"sign": sign} for sign, row in signed if row is not None]
+        target.revision, target.now = wanted.revision, after
+    return applied
+
+
+def _fault(wanted: Correction, target: Target | None) -> tuple[str, str] | None:
+    """Return kind and reason of the dead letter that a correction is, or None."""
+    if target is None:
+        return "refused", f"no event {wanted.source}/{wanted.id} is stored at {wanted.position}"
+    if wanted.revision != target.revision + 1:
+        return "conflict", (
+            f"revision {wanted.revision} of the event at {wanted.position} was asked for, but it"
+            f" is at revision {target.revision}; another correction came first"
+        )
+    if wanted.kind == "void" and target.now is None:
+        return "conflict", f"the event at {wanted.position} is void already"
+    return None
+
+
+def _after(wanted: Correction, target: Target) -> Row | None:
+    """Return the event as it counts after a correction."""
+    if wanted.kind == "void":
+        return None
+    if wanted.kind == "restore":
+        return target.sent
+    row = dict(target.now or target.sent)
+    if isinstance(wanted.data, msgspec.Raw):
+        data: bytes = msgspec.json.format(bytes(wanted.data), indent=-1)
+        row["data"] = b"" if data == b"null" else data
+    if wanted.time is not None:
+        moment = parse_time(wanted.time)
+        assert moment is not None  # noqa: S101 - checked when the record was read
+        row["time"], row["time_stamped"] = moment, False
+    return row
+
+
+def target_of(sent: Row, corrections: Sequence[Row]) -> Target:
+    """Return an event as its corrections left it; they are rows of `CORRECTED_SCHEMA`."""
+    revision = max((row["revision"] for row in corrections), default=0)
+    if not revision:
+        return Target(sent, 0, sent)
+    now = [row for row in corrections if row["revision"] == revision and row["sign"] > 0]
+    return Target(sent, revision, {name: now[0][name] for name in sent} if now else None)
+
+
+def position_of(row: Row) -> Position:
+    """Return where an event stands."""
+    return Position(LogPartition(row["log"], row["partition"]), row["offset"], row["index"])
+
+
+def counted(rows: Any, sign: int) -> Any:
+    """Return signed events of one sign as what a fold reads, at the corrections' positions."""
+    chosen = rows.filter(pc.equal(rows.column("sign"), sign))
+    for name in ("offset", "index"):
+        column = chosen.column(f"at_{name}")
+        chosen = chosen.set_column(chosen.schema.get_field_index(name), name, column)
+    return chosen.select(COUNTED_SCHEMA.names)
