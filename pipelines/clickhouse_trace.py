@@ -5,7 +5,9 @@ from typing import Any
 
 from clickhouse_connect.driver.exceptions import OperationalError
 
+from pipelines.clickhouse_corrections import corrected_rows
 from pipelines.clickhouse_dead_letters import KEY, ClickHouseDeadLetters, place_of, rows_of
+from pipelines.correcting import Row
 from pipelines.dead_letter import KeptLetter
 from pipelines.outage import TransientError
 from pipelines.position import LogPartition, Position
@@ -49,6 +51,15 @@ class ClickHouseTrace:
         except OperationalError as error:
             raise TransientError(f"ClickHouse does not answer: {error}") from error
         return table.cast(COUNTED_SCHEMA)
+
+    def corrections(self, tenant: str, identity: bytes, position: Position) -> list[Row]:
+        """Return signed events of an event's corrections; see `EventTables`."""
+        return corrected_rows(
+            self.client,
+            f"identity = unhex('{identity.hex()}') AND ({KEY}) = {place_of(position)}",
+            "revision, sign",
+            {"tenant": tenant},
+        )
 
     def copies(
         self, tenant: str, source: str, event_id: str, first: Position, limit: int

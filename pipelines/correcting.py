@@ -9,7 +9,7 @@ A correction that does not win is a conflict, kept as a dead letter.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.event import EPOCH, parse_time
-from pipelines.correction import Correction, CorrectionRecord
+from pipelines.correction import Correction, CorrectionRecord, Kind
 from pipelines.position import LogPartition, Position
 from pipelines.record import COUNTED_SCHEMA, DeadLetter
 
@@ -139,21 +139,26 @@ def _fault(wanted: Correction, target: Target | None) -> tuple[str, str] | None:
     return None
 
 
-def _after(wanted: Correction, target: Target) -> Row | None:
-    """Return the event as it counts after a correction."""
-    if wanted.kind == "void":
+def row_after(kind: Kind, target: Target, data: bytes | None, time: datetime | None) -> Row | None:
+    """Return the event as it counts after a correction; None where it does not."""
+    if kind == "void":
         return None
-    if wanted.kind == "restore":
+    if kind == "restore":
         return target.sent
     row = dict(target.now or target.sent)
-    if isinstance(wanted.data, msgspec.Raw):
-        data: bytes = msgspec.json.format(bytes(wanted.data), indent=-1)
-        row["data"] = b"" if data == b"null" else data
-    if wanted.time is not None:
-        moment = parse_time(wanted.time)
-        assert moment is not None  # noqa: S101 - checked when the record was read
-        row["time"], row["time_stamped"] = moment, False
+    if data is not None:
+        compact: bytes = msgspec.json.format(data, indent=-1)
+        row["data"] = b"" if compact == b"null" else compact
+    if time is not None:
+        row["time"], row["time_stamped"] = time, False
     return row
+
+
+def _after(wanted: Correction, target: Target) -> Row | None:
+    data = bytes(wanted.data) if isinstance(wanted.data, msgspec.Raw) else None
+    return row_after(
+        wanted.kind, target, data, None if wanted.time is None else parse_time(wanted.time)
+    )
 
 
 def target_of(sent: Row, corrections: Sequence[Row]) -> Target:
@@ -163,6 +168,62 @@ def target_of(sent: Row, corrections: Sequence[Row]) -> Target:
         return Target(sent, 0, sent)
     now = [row for row in corrections if row["revision"] == revision and row["sign"] > 0]
     return Target(sent, revision, {name: now[0][name] for name in sent} if now else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A correction that was carried out: which event, how it counted before, and how it does now.
+
+    `before` and `after` are rows of `CORRECTED_SCHEMA`; None where the event did not count.
+    """
+
+    at: Position
+    about: Row
+    before: Row | None
+    after: Row | None
+
+    def to_content(self) -> dict[str, Any]:
+        """Return it as content for msgspec's JSON, in which data stands as it was sent."""
+        row = self.about
+        return {
+            "position": str(self.at),
+            "kind": row["kind"],
+            "revision": row["revision"],
+            "source": row["source"],
+            "id": row["id"],
+            "subject": row["subject"],
+            "event_position": str(position_of(row)),
+            "before": _form(self.before),
+            "after": _form(self.after),
+            "author": row["author"],
+            "reason": row["reason"],
+            "request": row["request"],
+            "corrected_at": _text(row["corrected_at"]),
+        }
+
+
+def _form(row: Row | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    data = msgspec.Raw(row["data"]) if row["data"] else None
+    return {"time": _text(row["time"]), "data": data}
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def summed_up(rows: Sequence[Row]) -> list[Done]:
+    """Return the corrections that signed events are of, in their order."""
+    found: dict[Position, dict[int, Row]] = {}
+    for row in rows:
+        place = LogPartition(row["at_log"], row["at_partition"])
+        at = Position(place, row["at_offset"], row["at_index"])
+        found.setdefault(at, {})[row["sign"]] = row
+    return [
+        Done(at, next(iter(signed.values())), signed.get(-1), signed.get(1))
+        for at, signed in found.items()
+    ]
 
 
 def position_of(row: Row) -> Position:

@@ -37,6 +37,13 @@ def identities(events: Any, seed: int) -> Any:
     return _bytes(hashes, IDENTITY_BYTES)
 
 
+def identity_of(tenant: str, source: str, event_id: str, seed: int) -> bytes:
+    """Return the identity hash of one event."""
+    table = pa.table({"tenant": [tenant], "source": [source], "id": [event_id]})
+    hashed: bytes = identities(table, seed)[0].tobytes()
+    return hashed
+
+
 def body_hashes(events: Any) -> Any:
     """Return a hash of what the client sent of each event, as an array of 8 bytes a row.
 

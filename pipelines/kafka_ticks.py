@@ -1,6 +1,6 @@
 """Ticks: records without events, sent where something waits for a partition to move."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -8,6 +8,9 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from ingest.topic import CONTENT_TYPE_HEADER, TICK_CONTENT_TYPE, Tick
 
 _ANSWER_SECONDS = 15.0
+
+Message = tuple[int, bytes, Mapping[str, bytes]]
+"""(partition, value, headers)"""
 
 
 @dataclass(slots=True)
@@ -23,36 +26,10 @@ class KafkaTicks:
         Raises:
             TimeoutError: the broker has not acknowledged every tick in time.
         """
-        producer = Producer(
-            {
-                "bootstrap.servers": self.bootstrap,
-                "acks": "all",
-                "enable.idempotence": True,
-                "linger.ms": 0,
-                "delivery.timeout.ms": int(_ANSWER_SECONDS * 1000),
-            }
-        )
-        offsets: dict[int, int] = {}
-        errors: list[str] = []
-
-        def delivered(error: object, message: object) -> None:
-            if error is not None:
-                errors.append(str(error))
-            else:
-                offsets[message.partition()] = message.offset()  # type: ignore[attr-defined]
-
-        for partition in partitions:
-            producer.produce(
-                self.topic,
-                tick.to_value(),
-                partition=partition,
-                headers={CONTENT_TYPE_HEADER: TICK_CONTENT_TYPE},
-                on_delivery=delivered,
-            )
-        producer.flush(_ANSWER_SECONDS)
-        if errors or len(offsets) < len(partitions):
-            raise TimeoutError(f"Kafka took no tick: {'; '.join(errors) or 'no answer in time'}")
-        return offsets
+        headers = {CONTENT_TYPE_HEADER: TICK_CONTENT_TYPE}
+        messages = [(partition, tick.to_value(), headers) for partition in partitions]
+        offsets = acknowledged(self.bootstrap, self.topic, messages, "ticks")
+        return dict(zip(partitions, offsets, strict=True))
 
     def offsets_at(self, partitions: Sequence[int], at_ms: int) -> dict[int, int]:
         """Return per partition the first offset appended at or after `at_ms`; none where none is.
@@ -70,3 +47,37 @@ class KafkaTicks:
             if answer.error is not None:
                 raise KafkaException(answer.error)
         return {answer.partition: answer.offset for answer in found if answer.offset >= 0}
+
+
+def acknowledged(bootstrap: str, topic: str, messages: Sequence[Message], what: str) -> list[int]:
+    """Send messages; return their offsets, in order.
+
+    Raises:
+        TimeoutError: the broker has not acknowledged every one in time.
+    """
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 0,
+            "delivery.timeout.ms": int(_ANSWER_SECONDS * 1000),
+        }
+    )
+    offsets: dict[int, int] = {}
+    errors: list[str] = []
+    for number, (partition, value, headers) in enumerate(messages):
+
+        def delivered(error: object, message: object, number: int = number) -> None:
+            if error is not None:
+                errors.append(str(error))
+            else:
+                offsets[number] = message.offset()  # type: ignore[attr-defined]
+
+        producer.produce(
+            topic, value, partition=partition, headers=dict(headers), on_delivery=delivered
+        )
+    producer.flush(_ANSWER_SECONDS)
+    if errors or len(offsets) < len(messages):
+        raise TimeoutError(f"Kafka took no {what}: {'; '.join(errors) or 'no answer in time'}")
+    return [offsets[number] for number in range(len(messages))]

@@ -13,10 +13,11 @@ from typing import Any, Literal, Protocol
 import msgspec
 import pyarrow as pa
 
+from pipelines.correcting import Row, summed_up, target_of
 from pipelines.cut import EffectiveMeter
 from pipelines.dead_letter import KeptLetter
 from pipelines.fold import ActiveMeter, Fold, fold_all
-from pipelines.identity import identities
+from pipelines.identity import identity_of
 from pipelines.position import LogPartition, Position
 from pipelines.progress import PartitionProgress, instant_text, to_content
 from pipelines.segment import Segment
@@ -26,7 +27,7 @@ COPIES_MAX = 100
 LETTERS_MAX = 100
 """An answer names so many copies, and so many dead letters, at most."""
 
-State = Literal["counted", "pending", "refused", "unknown"]
+State = Literal["counted", "voided", "pending", "refused", "unknown"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,6 +49,9 @@ class EventTables(Protocol):
 
     def event(self, tenant: str, identity: bytes, position: Position) -> Any:
         """Return a table of `COUNTED_SCHEMA` with the event, or none where it is not stored."""
+
+    def corrections(self, tenant: str, identity: bytes, position: Position) -> Sequence[Row]:
+        """Return the signed events of an event's corrections, in the order of revisions."""
 
     def copies(
         self, tenant: str, source: str, event_id: str, first: Position, limit: int
@@ -76,11 +80,17 @@ class CountedEvent:
     """One stored event, what it counts for, and its copies."""
 
     position: Position
-    event: Mapping[str, Any]
+    event: Row
+    corrections: Sequence[Row]
     folds: Sequence[Fold]
     rejections: Sequence[StoredRejection]
     copy_count: int
     copies: Sequence[Position]
+
+    @property
+    def is_live(self) -> bool:
+        """True unless corrections took it back."""
+        return target_of(self.event, self.corrections).now is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +142,9 @@ class Tracer:
             and (found := self._event(tenant, identity, position)) is not None
         ]
         letters = self.tables.letters(tenant, source, event_id, LETTERS_MAX)
-        state: State = "counted" if counted else "refused" if letters else "unknown"
+        state: State = "refused" if letters else "unknown"
+        if counted:
+            state = "counted" if any(each.is_live for each in counted) else "voided"
         return Traced(source, event_id, state, counted, letters)
 
     def _event(self, tenant: str, identity: bytes, position: Position) -> CountedEvent | None:
@@ -140,6 +152,9 @@ class Tracer:
         if not table.num_rows:
             return None
         (event,) = table.to_pylist()
+        corrections = self.tables.corrections(tenant, identity, position)
+        now = target_of(event, corrections).now
+        live = pa.Table.from_pylist([] if now is None else [now], schema=table.schema)
         segment, _ = self.definitions.resume(position.at, position.offset)
         meters = self.definitions.meters(segment.definitions) if segment is not None else []
         count, copies = self.tables.copies(
@@ -148,7 +163,8 @@ class Tracer:
         return CountedEvent(
             position=position,
             event=event,
-            folds=[fold for fold in fold_all(table, meters) if len(fold.windows)],
+            corrections=corrections,
+            folds=[fold for fold in fold_all(live, meters) if len(fold.windows)],
             rejections=self.tables.rejections(tenant, position),
             copy_count=count,
             copies=copies,
@@ -184,6 +200,8 @@ class Tracer:
             "ingested_at": instant_text(counted.event["ingested_at"]),
             "time_stamped": counted.event["time_stamped"],
             "event": cloudevent(counted.event),
+            "is_live": counted.is_live,
+            "corrections": [each.to_content() for each in summed_up(counted.corrections)],
             "counts": [
                 each
                 for fold in counted.folds
@@ -196,13 +214,6 @@ class Tracer:
             "duplicate_count": counted.copy_count,
             "duplicates": [str(position) for position in counted.copies],
         }
-
-
-def identity_of(tenant: str, source: str, event_id: str, seed: int) -> bytes:
-    """Return the identity hash of one event."""
-    table = pa.table({"tenant": [tenant], "source": [source], "id": [event_id]})
-    hashed: bytes = identities(table, seed)[0].tobytes()
-    return hashed
 
 
 def counts_of(fold: Fold, versions: Sequence[EffectiveMeter]) -> list[dict[str, Any]]:

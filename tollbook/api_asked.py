@@ -16,17 +16,18 @@ Limit = Annotated[int, Query(ge=1, le=500)]
 _BEARER = HTTPBearer(auto_error=False, description="An API key: tb_...")
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 _KEY = (
-    "SELECT tenant FROM api_keys WHERE key_hash = %s AND role = 'owner'"
+    "SELECT tenant, name FROM api_keys WHERE key_hash = %s AND role = 'owner'"
     " AND (revoked_at IS NULL OR revoked_at > now())"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request: a connection, and the tenant whose key it came with."""
+    """One request: a connection, and the tenant whose key, of that name, it came with."""
 
     connection: Connection
     tenant: str
+    key_name: str = ""
 
 
 def asker(database: Database) -> Callable[..., Iterator[Asked]]:
@@ -42,7 +43,7 @@ def asker(database: Database) -> Callable[..., Iterator[Asked]]:
             row = connection.execute(_KEY, (digest,)).fetchone()
             if row is None:
                 raise HTTPException(401, "no such API key, or it may not read", _CHALLENGE)
-            yield Asked(connection, row[0])
+            yield Asked(connection, *row)
 
     return asked
 

@@ -27,7 +27,7 @@ _EVENTS = b"/v1/events/"
 
 
 @cache
-def _shared_clickhouse(url: str) -> Any:
+def shared_clickhouse(url: str) -> Any:
     """Return one client for all requests of a process.
 
     Raises:
@@ -51,11 +51,11 @@ def add_traces(
         """Return how far each partition is counted; all that came before a time is counted."""
         stack = stack_of(asked.tenant)
         try:
-            client = _shared_clickhouse(stack.clickhouse_url)
+            client = shared_clickhouse(stack.clickhouse_url)
             reader = open_progress(asked.connection, client, stack.kafka_bootstrap)
             return total_content(reader.read())
         except TransientError as error:
-            return _away(error)
+            return away(error)
 
 
 def _add_events(
@@ -74,11 +74,11 @@ def _add_events(
             return problem(400, str(error))
         stack = stack_of(asked.tenant)
         try:
-            client = _shared_clickhouse(stack.clickhouse_url)
+            client = shared_clickhouse(stack.clickhouse_url)
             tracer = open_tracer(asked.connection, client, stack.kafka_bootstrap)
             traced = tracer.trace(asked.tenant, source, event_id)
         except TransientError as error:
-            return _away(error)
+            return away(error)
         if traced.state == "unknown":
             return problem(404, "no such event: all that was accepted before is counted")
         content = msgspec.json.encode(tracer.to_content(asked.tenant, traced))
@@ -90,7 +90,7 @@ def _add_dead_letters(
     router: APIRouter, asker: Callable[..., Iterator[Asked]], stack_of: Callable[[str], Stack]
 ) -> None:
     def letters_of(asked: Asked) -> ClickHouseDeadLetters:
-        return ClickHouseDeadLetters(_shared_clickhouse(stack_of(asked.tenant).clickhouse_url))
+        return ClickHouseDeadLetters(shared_clickhouse(stack_of(asked.tenant).clickhouse_url))
 
     @router.get("/dead-letters", tags=["usage"], responses={400: {}})
     def list_dead_letters(
@@ -106,7 +106,7 @@ def _add_dead_letters(
         except ValueError as error:
             return problem(400, str(error))
         except TransientError as error:
-            return _away(error)
+            return away(error)
         return page([letter.to_content() for letter in found], "position", limit)
 
     @router.get("/dead-letters/{position}", tags=["usage"], responses={400: {}, 404: {}})
@@ -117,7 +117,7 @@ def _add_dead_letters(
         except ValueError as error:
             return problem(400, str(error))
         except TransientError as error:
-            return _away(error)
+            return away(error)
         return found.to_content() if found else problem(404, f"no dead letter at {position}")
 
 
@@ -140,5 +140,6 @@ def event_names(raw_path: bytes) -> tuple[str, str]:
     return names[0], names[1]
 
 
-def _away(error: TransientError) -> Response:
+def away(error: Exception) -> Response:
+    """Return the answer while a server is away."""
     return problem(503, str(error), {"Retry-After": "1"})

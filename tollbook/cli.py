@@ -11,6 +11,7 @@ from infra.embedded.errors import StackError
 from tollbook import (
     billing_commands,
     dead_letter_commands,
+    event_commands,
     ingest_commands,
     stack_commands,
     usage_commands,
@@ -21,6 +22,7 @@ _MODULES = [
     stack_commands,
     ingest_commands,
     usage_commands,
+    event_commands,
     dead_letter_commands,
     billing_commands,
     demo_commands,

@@ -3,8 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ import typer
 
 from infra.embedded.errors import StackError
 from tollbook.command_group import group
+from tollbook.outages import outages_told
 from tollbook.screen import Column, amounts, show, table_of
 from tollbook.stack_file import DEFAULT_DATA_DIR, Stack, read_stack
 
@@ -55,7 +55,7 @@ def list_letters(
     """List dead letters by position."""
     stack = read_stack(data_dir.resolve())
     start = None if after is None else _position(after)
-    with _outages_told():
+    with outages_told():
         found = _letters(stack).listed(stack.tenant, kind=kind, after=start, limit=limit)
     if as_json:
         print(json.dumps([letter.to_content() for letter in found]))
@@ -134,7 +134,7 @@ def progress(data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: AsJson = False) -
     from tollbook.usage_wiring import open_clickhouse  # noqa: PLC0415
 
     stack = read_stack(data_dir.resolve())
-    with _outages_told(), psycopg.connect(stack.postgres_dsn, autocommit=True) as connection:
+    with outages_told(), psycopg.connect(stack.postgres_dsn, autocommit=True) as connection:
         clickhouse = open_clickhouse(stack.clickhouse_url)
         read = open_progress(connection, clickhouse, stack.kafka_bootstrap).read()
     content = total_content(read)
@@ -156,23 +156,6 @@ def _progress_row(content: dict[str, Any]) -> Sequence[str]:
     ]
 
 
-@contextmanager
-def _outages_told() -> Iterator[None]:
-    """Tell a server that is away in one line."""
-    import psycopg  # noqa: PLC0415
-    from clickhouse_connect.driver.exceptions import OperationalError  # noqa: PLC0415
-
-    from pipelines.outage import TransientError  # noqa: PLC0415
-
-    try:
-        yield
-    except TransientError as error:
-        raise StackError(str(error), "See `tollbook status`.") from error
-    except (OperationalError, psycopg.OperationalError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise StackError(f"a server does not answer: {reason}", "See `tollbook status`.") from error
-
-
 def _letters(stack: Stack) -> "ClickHouseDeadLetters":
     from pipelines.clickhouse_dead_letters import ClickHouseDeadLetters  # noqa: PLC0415
     from tollbook.usage_wiring import open_clickhouse  # noqa: PLC0415
@@ -182,7 +165,7 @@ def _letters(stack: Stack) -> "ClickHouseDeadLetters":
 
 def _letter(stack: Stack, position: str) -> "KeptLetter":
     place = _position(position)
-    with _outages_told():
+    with outages_told():
         found = _letters(stack).one(stack.tenant, place)
     if found is None:
         raise StackError(

@@ -5,12 +5,16 @@ from typing import Any
 
 import psycopg
 
+from ingest.topic import TOPIC
+from pipelines.clickhouse_corrections import ClickHouseCorrections
 from pipelines.clickhouse_progress import ClickHouseProgress
 from pipelines.clickhouse_trace import ClickHouseTrace
+from pipelines.kafka_corrections import KafkaCorrections
 from pipelines.kafka_ends import KafkaEnds
 from pipelines.postgres_cuts import PostgresCuts
 from pipelines.postgres_segments import PostgresSegments
 from pipelines.progress import ProgressReader
+from pipelines.second_thoughts import Corrector
 from pipelines.trace import Tracer
 
 
@@ -39,4 +43,21 @@ def open_tracer(
         progress=open_progress(connection, clickhouse, kafka_bootstrap).read,
         versions=PostgresCuts(connection).meter_versions,
         seed=seed,
+    )
+
+
+def open_corrector(
+    connection: "psycopg.Connection[Any]", clickhouse: Any, kafka_bootstrap: str
+) -> Corrector:
+    """Return what corrects events, over connections of the caller's."""
+    segments = PostgresSegments(connection)
+    seed, _ = segments.deployment()
+    progress = open_progress(connection, clickhouse, kafka_bootstrap)
+    return Corrector(
+        events=ClickHouseCorrections(clickhouse, seed),
+        log=PostgresCuts(connection).current_log,
+        send=KafkaCorrections(kafka_bootstrap, TOPIC).send,
+        progress=ClickHouseProgress(clickhouse).next_offsets,
+        lag=lambda: sum(each.lag for each in progress.read()),
+        pause=time.sleep,
     )

@@ -8,16 +8,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipelines.correcting import Row
 from pipelines.cut import EffectiveMeter
 from pipelines.dead_letter import KeptLetter
 from pipelines.fold import ActiveMeter
+from pipelines.identity import identity_of
 from pipelines.meter import MeterDefinition
 from pipelines.outage import TransientError
 from pipelines.position import Log, LogPartition, Position
 from pipelines.progress import Mark, PartitionProgress, ProgressReader, to_content, total_content
 from pipelines.record import COUNTED_SCHEMA
 from pipelines.segment import Segment, first_segment
-from pipelines.trace import StoredRejection, Tracer, counts_of, identity_of
+from pipelines.trace import StoredRejection, Tracer, counts_of
 from tests.unit.pipelines.test_fold import events, fold
 
 AT = LogPartition(0, 0)
@@ -52,6 +54,7 @@ class Tables:
 
     stored: Any = None
     kept: list[KeptLetter] = field(default_factory=list)
+    corrected: list[Row] = field(default_factory=list)
     next_offset: int = 6
     end: int = 6
     arrives: Any = None
@@ -62,6 +65,10 @@ class Tables:
     def event(self, tenant: str, identity: bytes, position: Position) -> Any:
         assert (identity, position) == (IDENTITY, PLACE)
         return self.stored if tenant == "t" else COUNTED_SCHEMA.empty_table()
+
+    def corrections(self, tenant: str, identity: bytes, position: Position) -> list[Row]:
+        own = tenant == "t" and identity == IDENTITY and position == PLACE
+        return self.corrected if own else []
 
     def copies(
         self, tenant: str, source: str, event_id: str, first: Position, limit: int

@@ -1,0 +1,104 @@
+"""`/v1/event-corrections`: events that were counted are voided, amended or restored."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from pipelines.clickhouse_corrections import ClickHouseCorrections
+from pipelines.outage import TransientError
+from pipelines.position import Position
+from pipelines.postgres_cuts import PostgresCuts
+from pipelines.second_thoughts import RefusedWishError
+from tollbook.api_asked import Asked, Cursor, Limit, page
+from tollbook.api_problem import problem
+from tollbook.api_traces import away, shared_clickhouse
+from tollbook.corrections_asked import (
+    EventCorrections,
+    between,
+    interval_us,
+    outcomes_content,
+    wishes_of,
+    worst_status,
+)
+from tollbook.stack_file import Stack
+from tollbook.trace_wiring import open_corrector
+
+_STATUS = {"not-counted-yet": 409, "unknown-event": 404, "which-event": 409, "bad-time": 422}
+_FAR_US = 1 << 62
+
+Cut = Annotated[int | None, Query(ge=1, le=_FAR_US)]
+
+
+async def raw_body(request: Request) -> bytes:
+    """Return the body as it was sent."""
+    return await request.body()
+
+
+def add_corrections(
+    router: APIRouter, asker: Callable[..., Iterator[Asked]], stack_of: Callable[[str], Stack]
+) -> None:
+    """Add the routes; `stack_of` gives the servers of a tenant."""
+
+    @router.post("/event-corrections", tags=["usage"], responses={404: {}, 409: {}})
+    def correct_events(
+        asked: Annotated[Asked, Depends(asker)],
+        wanted: EventCorrections,
+        body: Annotated[bytes, Depends(raw_body)],
+        idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
+    ) -> Response:
+        """Void, amend or restore events; asking again for what is done already does nothing."""
+        stack = stack_of(asked.tenant)
+        try:
+            wishes = wishes_of(wanted, body)
+            client = shared_clickhouse(stack.clickhouse_url)
+            outcomes = open_corrector(asked.connection, client, stack.kafka_bootstrap).correct(
+                asked.tenant,
+                wishes,
+                author=asked.key_name,
+                reason=wanted.reason,
+                request=idempotency_key or uuid.uuid4().hex,
+            )
+        except RefusedWishError as error:
+            headers = {"Retry-After": "1"} if error.code == "not-counted-yet" else None
+            status = _STATUS[error.code]
+            return problem(status, error.reason, headers, reason_code=error.code, index=error.index)
+        except ValueError as error:
+            return problem(422, str(error))
+        except (TransientError, TimeoutError) as error:
+            return away(error)
+        return JSONResponse(outcomes_content(wishes, outcomes), worst_status(outcomes))
+
+    @router.get("/event-corrections", tags=["usage"], responses={400: {}, 404: {}})
+    def list_corrections(
+        asked: Annotated[Asked, Depends(asker)],
+        start: Annotated[str | None, Query(alias="from", max_length=64)] = None,
+        end: Annotated[str | None, Query(alias="to", max_length=64)] = None,
+        since: Cut = None,
+        until: Cut = None,
+        cursor: Cursor = None,
+        limit: Limit = 100,
+    ) -> Any:
+        """List corrections in the order of the log: by event time, and between two cuts."""
+        stack = stack_of(asked.tenant)
+        try:
+            ranges = between(PostgresCuts(asked.connection), asked.tenant, since, until)
+            seed = 0  # looks nothing up by identity
+            found = ClickHouseCorrections(shared_clickhouse(stack.clickhouse_url), seed).listed(
+                asked.tenant,
+                interval_us=interval_us(start, end),
+                ranges=ranges,
+                after=None if cursor is None else Position.from_text(cursor),
+                limit=limit,
+            )
+        except LookupError as error:
+            return problem(404, str(error))
+        except ValueError as error:
+            return problem(400, str(error))
+        except TransientError as error:
+            return away(error)
+        content = page([each.to_content() for each in found], "position", limit)
+        return Response(msgspec.json.encode(content), media_type="application/json")
