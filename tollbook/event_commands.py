@@ -212,7 +212,11 @@ def _correct(data_dir: Path, make: Callable[[], "Wish"], reason: str, *, as_json
         corrector = open_corrector(connection, clickhouse, stack.kafka_bootstrap)
         try:
             outcomes = corrector.correct(
-                stack.tenant, [wish], author=getpass.getuser(), reason=reason, request=uuid.uuid4().hex
+                stack.tenant,
+                [wish],
+                author=getpass.getuser(),
+                reason=reason,
+                request=uuid.uuid4().hex,
             )
         except RefusedWishError as error:
             raise StackError(error.reason, "Nothing was changed.") from error
