@@ -38,12 +38,17 @@ WHERE tenant = %(tenant)s ORDER BY i.bill_on, i.customer, i.number
 """
 
 _QUANTITIES = """
-WITH toTimeZone(window_start, 'America/New_York') AS local
-SELECT substring(subject, 1, 2) AS airline,
-    (12 * (toYear(local) - {year:Int32}) + toMonth(local))::Int32 AS month,
-    meter, JSONExtractString(dimensions, 'origin') AS origin,
-    sum(count) AS uses, sum(sum) AS total, max(max) AS most, uniqExact(item) AS different
-FROM usage_windows FINAL WHERE tenant = {tenant:String}
+SELECT airline, month, meter, origin, sum(uses), sum(total),
+    max(toDecimal128OrZero(item, 12)), uniqExact(item)
+FROM (
+    WITH toTimeZone(window_start, 'America/New_York') AS local
+    SELECT substring(subject, 1, 2) AS airline,
+        (12 * (toYear(local) - {year:Int32}) + toMonth(local))::Int32 AS month,
+        meter, JSONExtractString(dimensions, 'origin') AS origin, item,
+        sum(count) AS uses, sum(sum) AS total
+    FROM usage_windows FINAL WHERE tenant = {tenant:String}
+    GROUP BY airline, month, meter, origin, item HAVING uses > 0
+)
 GROUP BY airline, month, meter, origin
 """
 
