@@ -56,6 +56,7 @@ def _clickhouse(config: StackConfig) -> Part:
             "PYTHONPATH": str(REPOSITORY),
             "PYTHONUNBUFFERED": "1",
             "TOLLBOOK_CLICKHOUSE_PASSWORD": config.secrets.clickhouse_password,
+            "TOLLBOOK_POSTGRES_DSN": config.postgres_dsn,
         },
         home=str(home),
         is_ready=functools.partial(probes.http_is_ready, port, "/ping"),

@@ -14,7 +14,7 @@ CREATE TABLE api_keys (
     key_hash    bytea PRIMARY KEY CHECK (octet_length(key_hash) = 32),  -- SHA-256 of the key
     tenant      text NOT NULL REFERENCES tenants,
     name        text NOT NULL,
-    role        text NOT NULL CHECK (role IN ('owner', 'ingest')),
+    role        text NOT NULL CHECK (role IN ('owner', 'ingest', 'analyst')),
     created_at  timestamptz NOT NULL DEFAULT now(),
     revoked_at  timestamptz
 );

@@ -14,13 +14,18 @@ import threading
 from pathlib import Path
 from typing import IO
 
+from infra.embedded.gateway.analyst import open_analysts
 from infra.embedded.gateway.chdb_engine import Engine
 from infra.embedded.gateway.handler import Handler
 from infra.embedded.gateway.limits import MIB, Limits
+from infra.embedded.gateway.login import Logins
+from infra.embedded.gateway.postgres_keys import open_keys
 from infra.embedded.gateway.server import Server
 from infra.embedded.gateway.sessions import Sessions
 
 PASSWORD_VARIABLE = "TOLLBOOK_CLICKHOUSE_PASSWORD"
+KEYS_VARIABLE = "TOLLBOOK_POSTGRES_DSN"
+"""Where the keys of analysts are; without it only the owner is let in."""
 
 
 def main() -> int:
@@ -44,17 +49,27 @@ def main() -> int:
             listener = socket.create_server(("127.0.0.1", arguments.port), backlog=256)
         except OSError as error:
             return _refuse(f"port {arguments.port} of 127.0.0.1 cannot be opened: {error.strerror}")
-        _serve(listener, data_dir, password, _read_limits(arguments))
+        dsn = os.environ.get(KEYS_VARIABLE)
+        logins = Logins(password, open_keys(dsn) if dsn else None)
+        _serve(listener, data_dir, logins, _read_limits(arguments))
     return 0
 
 
-def _serve(listener: socket.socket, data_dir: Path, password: str, limits: Limits) -> None:
+def _serve(listener: socket.socket, data_dir: Path, logins: Logins, limits: Limits) -> None:
     spool_dir = data_dir / "spool"
     spool_dir.mkdir(exist_ok=True)
     engine = Engine(data_dir, limits.memory_bytes_max)
     sessions = Sessions(engine, limits)
-    slots = threading.BoundedSemaphore(limits.queries_max)
-    handler = Handler(engine, sessions, limits, password, spool_dir, slots)
+    handler = Handler(
+        engine,
+        sessions,
+        limits,
+        logins,
+        open_analysts(engine),
+        spool_dir,
+        slots=threading.BoundedSemaphore(limits.queries_max),
+        analyst_slots=threading.BoundedSemaphore(limits.analyst_queries_max),
+    )
     server = Server(handler, listener)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.is_stopping.set())

@@ -13,10 +13,13 @@ from xml.sax.saxutils import escape
 
 import chdb
 
+from infra.analysts import DATABASE, READABLE
 from infra.embedded.gateway.errors import EngineError, GatewayError
 
 _SETTING_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _CONFIG_FILE = "gateway-config.xml"
+_USERS_FILE = "gateway-users.xml"
+ANALYST_ROLE = "analyst"
 
 
 class Engine:
@@ -24,8 +27,9 @@ class Engine:
 
     def __init__(self, data_dir: Path, memory_bytes_max: int) -> None:
         self._path = str(data_dir / "engine")
-        config = data_dir / _CONFIG_FILE
-        config.write_text(_config_text(data_dir, memory_bytes_max), encoding="utf-8")
+        config, users = data_dir / _CONFIG_FILE, data_dir / _USERS_FILE
+        users.write_text(_USERS, encoding="utf-8")
+        config.write_text(_config_text(data_dir, users, memory_bytes_max), encoding="utf-8")
         self._root = chdb.connect(f"{self._path}?config-file={config}")
         self.version: str = (
             self._root.query("SELECT version()", "TabSeparated").bytes().decode()[:-1]
@@ -70,6 +74,11 @@ class EngineConnection:
             raise
         with _engine_errors():
             return running.finish()
+
+    def rows(self, sql: str) -> list[str]:
+        """Returns the rows of a small result, each as JSON."""
+        text: str = self.query(sql, "JSONCompactEachRow", {}).bytes().decode()
+        return text.splitlines()
 
     def execute(self, sql: str) -> None:
         """Runs a statement of the gateway's own."""
@@ -144,11 +153,36 @@ def _engine_errors() -> Iterator[None]:
         raise EngineError(str(error)) from error
 
 
-def _config_text(data_dir: Path, memory_bytes_max: int) -> str:
+def _config_text(data_dir: Path, users: Path, memory_bytes_max: int) -> str:
     return (
         "<clickhouse>\n"
         f"  <max_server_memory_usage>{memory_bytes_max}</max_server_memory_usage>\n"
         f"  <tmp_path>{escape(str(data_dir / 'spool'))}/</tmp_path>\n"
+        f"  <users_config>{escape(str(users))}</users_config>\n"
         "  <timezone>UTC</timezone>\n"
         "</clickhouse>\n"
     )
+
+
+# The engine logs every connection in as `default`. All rights come with roles, so that SET ROLE
+# leaves an analyst's connection nothing but reading what is readable.
+_USERS = f"""<clickhouse>
+  <profiles><default/></profiles>
+  <quotas><default/></quotas>
+  <roles>
+    <owner><grants><query>GRANT ALL ON *.*</query></grants></owner>
+    <{ANALYST_ROLE}><grants>
+      {"".join(f"<query>GRANT SELECT ON {DATABASE}.{name}</query>" for name in READABLE)}
+    </grants></{ANALYST_ROLE}>
+  </roles>
+  <users>
+    <default>
+      <password></password>
+      <networks><ip>::/0</ip></networks>
+      <profile>default</profile>
+      <quota>default</quota>
+      <grants><query>GRANT owner, {ANALYST_ROLE}</query></grants>
+    </default>
+  </users>
+</clickhouse>
+"""

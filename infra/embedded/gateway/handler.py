@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.embedded.gateway.analyst import Analysts
 from infra.embedded.gateway.answer import Answer, Wire
 from infra.embedded.gateway.chdb_engine import Engine, EngineConnection, quote_name
 from infra.embedded.gateway.compression import decompress
 from infra.embedded.gateway.errors import ClientGoneError, GatewayError
 from infra.embedded.gateway.limits import Limits
-from infra.embedded.gateway.login import check_login
+from infra.embedded.gateway.login import Logins
 from infra.embedded.gateway.multipart import Form, add_tables, is_form, read_all, read_form
 from infra.embedded.gateway.options import Options, add_values, read_options
 from infra.embedded.gateway.query import run_insert, run_query
@@ -37,9 +38,11 @@ class Handler:
     engine: Engine
     sessions: Sessions
     limits: Limits
-    password: str
+    logins: Logins
+    analysts: Analysts
     spool_dir: Path
     slots: threading.BoundedSemaphore
+    analyst_slots: threading.BoundedSemaphore
 
     def handle(self, request: Request, connection: socket.socket, *, may_stay: bool) -> bool:
         """Answers one request; returns True where the connection may serve another."""
@@ -90,7 +93,7 @@ class Handler:
         if request.path != "/":
             message = f"There is no handle {request.path}. Use / or /ping for health checks"
             raise GatewayError(408, "BAD_REQUEST_PARAMETER", message, status=404)
-        check_login(request, self.password)
+        tenant = self.logins.tenant_of(request)
         if request.method != "POST" and not request.params.get("query"):
             _say_ok(answer)
             return
@@ -100,14 +103,33 @@ class Handler:
         answer.headers["Content-Type"] = "application/octet-stream"
         answer.coding = options.coding
         answer.waits_for_end = options.waits_for_end
-        if not self.slots.acquire(timeout=self.limits.query_wait_seconds):
+        slots = self.slots if tenant is None else self.analyst_slots
+        if not slots.acquire(timeout=self.limits.query_wait_seconds):
             message = "Too many simultaneous queries"
             raise GatewayError(202, "TOO_MANY_SIMULTANEOUS_QUERIES", message)
         try:
-            self._run(request, options, answer)
+            if tenant is None:
+                self._run(request, options, answer)
+            else:
+                self._run_for_analyst(request, options, tenant, answer)
         finally:
-            self.slots.release()
+            slots.release()
         answer.finish()
+
+    def _run_for_analyst(
+        self, request: Request, options: Options, tenant: str, answer: Answer
+    ) -> None:
+        """Runs a query on a connection of its own: nothing of a named session would last."""
+        if is_form(request.headers.get("content-type", "")):
+            raise GatewayError(164, "READONLY", "Analysts may not send tables with a query")
+        body = decompress(request.headers.get("content-encoding", ""), request.body)
+        statement, _ = self._read_statement(options.query, body)
+        with ExitStack() as stack:
+            connection = self.engine.connect()
+            stack.callback(connection.close)
+            self.analysts.prepare(connection, tenant, options)
+            self.analysts.check(connection, statement, options)
+            run_query(connection, statement, options, answer)
 
     def _run(self, request: Request, options: Options, answer: Answer) -> None:
         body = decompress(request.headers.get("content-encoding", ""), request.body)

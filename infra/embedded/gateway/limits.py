@@ -11,6 +11,7 @@ class Limits:
 
     connections_max: int = 256
     queries_max: int = 32
+    analyst_queries_max: int = 4
     query_wait_seconds: float = 60.0
     sessions_max: int = 1024
     session_timeout_seconds_max: int = 3600

@@ -1,28 +1,45 @@
-"""Who may ask: one user, one password, compared in constant time."""
+"""Who asks: the owner, by one password compared in constant time, or an analyst of one tenant."""
 
 import base64
 import binascii
 import hmac
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from infra.embedded.gateway.errors import GatewayError
+from infra.embedded.gateway.postgres_keys import AnalystKeys
 from infra.embedded.gateway.request import Request
 
-USER = "owner"
+OWNER = "owner"
 
 
-def check_login(request: Request, password: str) -> None:
-    """Passes when the request brings the owner's password, in any of ClickHouse's three ways.
+@dataclass(frozen=True, slots=True)
+class Logins:
+    """Everybody who may ask; without keys only the owner."""
 
-    Raises:
-        GatewayError: It does not (516); the answer never says which part was wrong.
-    """
-    user, given = _read_credentials(request)
-    is_user = hmac.compare_digest(user.encode(), USER.encode())
-    is_password = hmac.compare_digest(given.encode(), password.encode())
-    if not (is_user and is_password):
-        message = "Authentication failed: password is incorrect, or there is no user with such name"
-        raise GatewayError(516, "AUTHENTICATION_FAILED", message)
+    password: str
+    keys: AnalystKeys | None = None
+
+    def tenant_of(self, request: Request) -> str | None:
+        """Return the tenant whose analyst asks, or None where the owner does.
+
+        The credentials come in any of ClickHouse's three ways.
+
+        Raises:
+            GatewayError: Nobody is known by them (516); the answer never says which part was wrong.
+        """
+        user, given = _read_credentials(request)
+        is_user = hmac.compare_digest(user.encode(), OWNER.encode())
+        is_password = hmac.compare_digest(given.encode(), self.password.encode())
+        if is_user and is_password:
+            return None
+        tenant = None if self.keys is None or is_user else self.keys.tenant_of(user, given)
+        if tenant is None:
+            message = (
+                "Authentication failed: password is incorrect, or there is no user with such name"
+            )
+            raise GatewayError(516, "AUTHENTICATION_FAILED", message)
+        return tenant
 
 
 def _read_credentials(request: Request) -> tuple[str, str]:

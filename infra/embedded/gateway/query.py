@@ -22,6 +22,8 @@ _STREAMED_FORMATS = frozenset(
         *("jsoncompactstringseachrow",),
     }
 )
+# What chdb makes into objects of this process, instead of bytes.
+_NO_BYTES = frozenset({"dataframe", "arrowtable"})
 _PIECE_BYTES = 1024 * 1024
 _ARROW_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
@@ -46,6 +48,8 @@ def run_query(
 ) -> None:
     """Runs a statement and writes its result into the answer."""
     output_format = statement.format or options.output_format
+    if output_format.lower() in _NO_BYTES:
+        raise GatewayError(73, "UNKNOWN_FORMAT", f"Unknown format {output_format}")
     if statement.has_result:
         answer.headers["X-ClickHouse-Format"] = output_format
     name = output_format.lower()
