@@ -8,6 +8,11 @@ import re
 
 DATABASE = "tollbook"
 
+
+class AccessError(Exception):
+    """A ClickHouse server cannot, or may not, be given users."""
+
+
 TENANT_TABLES = (
     "usage_events",
     "usage_duplicates",
@@ -42,6 +47,9 @@ BOUNDS = {
     "max_parser_depth": "200",
 }
 """Settings that keep one query of an analyst small beside counting."""
+
+EMBEDDED_ROLE = "embedded_analyst"
+"""The engine's own role for analysts where it is embedded: there the gateway knows their keys."""
 
 USER_PREFIX = "analyst_"
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")

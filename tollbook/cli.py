@@ -13,6 +13,7 @@ from tollbook import (
     dead_letter_commands,
     event_commands,
     ingest_commands,
+    key_commands,
     stack_commands,
     usage_commands,
 )
@@ -24,6 +25,7 @@ _MODULES = [
     usage_commands,
     event_commands,
     dead_letter_commands,
+    key_commands,
     billing_commands,
     demo_commands,
 ]

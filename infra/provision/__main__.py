@@ -7,6 +7,7 @@ import psycopg
 from confluent_kafka import KafkaException
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.analysts import AccessError
 from infra.provision.kafka_topic import TopicError, connect, create_topic, find_topic, verify_topic
 from infra.provision.migrations import MigrationError, read_migrations
 from infra.provision.postgres_schema import create_database, migrate_postgres
@@ -42,6 +43,16 @@ def _prepare_clickhouse(settings: Settings) -> None:
         print(f"clickhouse: applied {name}")
 
 
+def _prepare_analysts(settings: Settings) -> None:
+    from infra.provision.clickhouse_analysts import provision_analysts  # noqa: PLC0415
+    from infra.provision.postgres_keys import analyst_keys  # noqa: PLC0415
+
+    with psycopg.connect(settings.postgres_dsn) as connection:
+        keys = analyst_keys(connection)
+    if keys:
+        provision_analysts(settings.clickhouse_url, keys)
+
+
 def _prepare_topic(settings: Settings) -> None:
     admin = connect(settings.kafka_bootstrap)
     topic = find_topic(admin)
@@ -68,7 +79,8 @@ def main() -> None:
             _prepare_topic(settings)
             ensure_tenant(settings.postgres_dsn, settings.tenant, settings.api_key)
             clickhouse.result()
-    except (MigrationError, TopicError, KafkaException, psycopg.Error) as error:
+            _prepare_analysts(settings)
+    except (AccessError, MigrationError, TopicError, KafkaException, psycopg.Error) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 

@@ -9,9 +9,9 @@ from infra.provision.migrations import Migration, pending
 _RECORD = """
     CREATE TABLE IF NOT EXISTS schema_migrations
     (
-        name        String,
-        checksum    String,
-        applied_at  DateTime64(3, 'UTC') DEFAULT now64(3)
+        name        String COMMENT 'File',
+        checksum    String COMMENT 'SHA-256 of its text',
+        applied_at  DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'When'
     )
     ENGINE = ReplacingMergeTree
     ORDER BY name

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from infra.analysts import (
     BOUNDS,
     DATABASE,
+    EMBEDDED_ROLE,
     READABLE,
     TENANT_TABLES,
     tenant_condition,
@@ -19,7 +20,6 @@ from infra.embedded.gateway.analyst_functions import COMBINATOR_LIST, ENGINE_LIS
 from infra.embedded.gateway.analyst_resolved import check_resolved
 from infra.embedded.gateway.analyst_syntax import check_syntax, refused
 from infra.embedded.gateway.chdb_engine import (
-    ANALYST_ROLE,
     Engine,
     EngineConnection,
     quote_name,
@@ -77,7 +77,7 @@ class Analysts:
         connection.use(DATABASE)
         connection.set(BOUNDS | _FILTER_FIRST)
         connection.set({"additional_table_filters": _filters(tenant)})
-        connection.execute(f"SET ROLE {quote_name(ANALYST_ROLE)}")
+        connection.execute(f"SET ROLE {quote_name(EMBEDDED_ROLE)}")
         connection.set({"readonly": "1"})
 
     def check(self, connection: EngineConnection, statement: Statement, options: Options) -> None:

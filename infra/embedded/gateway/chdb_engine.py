@@ -13,13 +13,12 @@ from xml.sax.saxutils import escape
 
 import chdb
 
-from infra.analysts import DATABASE, READABLE
+from infra.analysts import DATABASE, EMBEDDED_ROLE, READABLE
 from infra.embedded.gateway.errors import EngineError, GatewayError
 
 _SETTING_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _CONFIG_FILE = "gateway-config.xml"
 _USERS_FILE = "gateway-users.xml"
-ANALYST_ROLE = "analyst"
 
 
 class Engine:
@@ -171,9 +170,9 @@ _USERS = f"""<clickhouse>
   <quotas><default/></quotas>
   <roles>
     <owner><grants><query>GRANT ALL ON *.*</query></grants></owner>
-    <{ANALYST_ROLE}><grants>
+    <{EMBEDDED_ROLE}><grants>
       {"".join(f"<query>GRANT SELECT ON {DATABASE}.{name}</query>" for name in READABLE)}
-    </grants></{ANALYST_ROLE}>
+    </grants></{EMBEDDED_ROLE}>
   </roles>
   <users>
     <default>
@@ -181,7 +180,7 @@ _USERS = f"""<clickhouse>
       <networks><ip>::/0</ip></networks>
       <profile>default</profile>
       <quota>default</quota>
-      <grants><query>GRANT owner, {ANALYST_ROLE}</query></grants>
+      <grants><query>GRANT owner, {EMBEDDED_ROLE}</query></grants>
     </default>
   </users>
 </clickhouse>
