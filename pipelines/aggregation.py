@@ -31,6 +31,20 @@ def answer(definition: MeterDefinition, worths: Iterable[tuple[str, Worth]]) -> 
     return _ANSWERS[definition.aggregation](live)
 
 
+def value_of(definition: MeterDefinition, worth: Worth) -> Decimal:
+    """Return the value of what ClickHouse has reduced the items of one answer to.
+
+    That is the sum for sum, and (count, sum) for avg; for min, max and percentile the value that
+    answers stands in the place of the sum, for unique_count the number of live items in the
+    place of the count; for latest it is the last sample.
+    """
+    if definition.aggregation in ("count", "unique_count"):
+        return Decimal(worth[0])
+    if definition.aggregation in ("avg", "latest"):
+        return _mean([("", worth)])
+    return worth[1]
+
+
 def _live(worths: Iterable[tuple[str, Worth]]) -> list[tuple[str, Worth]]:
     """Add up per item, and leave out what was taken back."""
     by_item: dict[str, Worth] = {}

@@ -1,17 +1,25 @@
 """Clauses of SQL that reading usage for billing and for questions share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import pyarrow as pa
 from clickhouse_connect.driver.external import ExternalData
 
 from pipelines.cut import AsOf, EffectiveMeter, Ranges
+from pipelines.values import VALUE_TYPE
 
 SETTINGS = {"do_not_merge_across_partitions_select_final": 1}
 """A row's partition is a function of its key, so FINAL may merge each by itself."""
 ARROW_SETTINGS = {**SETTINGS, "output_format_arrow_low_cardinality_as_dictionary": 0}
 
-SpanRow = tuple[str, str, int, int]
-"""(owner, subject, first, last), times in microseconds since 1970, the last one excluded"""
+_TYPES = {
+    pa.string(): "String",
+    pa.int64(): "Int64",
+    pa.list_(pa.string()): "Array(String)",
+    VALUE_TYPE: "Decimal(38, 12)",
+}
 
 
 def dimension(name: str) -> str:
@@ -40,30 +48,49 @@ def whole(as_of: AsOf) -> str:
     return " OR ".join(places) or "false"
 
 
-def within(ranges: Ranges, column: str) -> str:
+def within(ranges: Ranges, column: str, prefix: str = "") -> str:
     """Say that a column of offsets lies in its partition's range; empty where all are empty."""
     return " OR ".join(
-        f"(log = {at.log} AND partition = {at.partition}"
-        f" AND {column} >= {start} AND {column} < {end})"
+        f"({prefix}log = {at.log} AND {prefix}partition = {at.partition}"
+        f" AND {prefix}{column} >= {start} AND {prefix}{column} < {end})"
         for at, (start, end) in ranges.items()
         if start < end
     )
 
 
-def spans_table(rows: Iterable[SpanRow]) -> ExternalData:
-    """Return the table `spans` that a query joins on the subject."""
-    lines = (
-        f"{_tsv(owner)}\t{_tsv(subject)}\t{first}\t{last}\n" for owner, subject, first, last in rows
-    )
-    return ExternalData(
-        file_name="spans",
-        data="".join(lines).encode(),
-        fmt="TSV",
-        structure=["owner String", "subject String", "first_us Int64", "last_us Int64"],
-    )
+@dataclass(slots=True)
+class Statement:
+    """The values and tables that a statement is sent with."""
 
+    values: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, Any] = field(default_factory=dict)
 
-def _tsv(text: str) -> str:
-    for plain, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
-        text = text.replace(plain, escaped)
-    return text
+    def add_table(self, name: str, columns: Mapping[str, Any]) -> None:
+        """Send Arrow columns along, as a table of the statement."""
+        self.tables[name] = pa.table(dict(columns))
+
+    def of_subjects(self, column: str, subjects: Sequence[str] | None) -> list[str]:
+        """Return the condition that a column is one of some subjects, where any are named."""
+        if subjects is None:
+            return []
+        if len(subjects) == 1:
+            self.values["subject"] = subjects[0]
+            return [f"{column} = {{subject:String}}"]
+        self.add_table("subjects", {"subject": pa.array(subjects, pa.string())})
+        return [f"{column} IN (SELECT subject FROM subjects)"]
+
+    @property
+    def external_data(self) -> ExternalData | None:
+        """The tables as they are sent, or None where there are none."""
+        data = ExternalData()
+        for name, table in self.tables.items():
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
+            data.add_file(
+                file_name=name,
+                data=bytes(sink.getvalue()),
+                fmt="ArrowStream",
+                structure=[f"{each.name} {_TYPES[each.type]}" for each in table.schema],
+            )
+        return data if self.tables else None

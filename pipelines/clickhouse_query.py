@@ -1,36 +1,33 @@
-"""Reads what a question of usage needs: windows added up per local window, and raw events."""
+"""Reads what a question of usage needs: totals per local window, and raw events."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 from clickhouse_connect.driver.exceptions import OperationalError
-from clickhouse_connect.driver.external import ExternalData
 
 from pipelines.clickhouse_clauses import (
     ARROW_SETTINGS,
     SETTINGS,
-    dimension,
+    Statement,
     in_force,
-    spans_table,
     whole,
     within,
 )
-from pipelines.cut import AsOf, Ranges
+from pipelines.clickhouse_totals import start_of, totals_sql
+from pipelines.cut import AsOf, EffectiveMeter, Ranges
+from pipelines.edges import RawRead, fewer
 from pipelines.fold import Worth
-from pipelines.local_windows import SECOND_US, Grid, LocalWindows
 from pipelines.outage import TransientError
-from pipelines.query import Selection
-from pipelines.question import TooMuchError, UsageKey
-from pipelines.record import COUNTED_SCHEMA
+from pipelines.query import Folded
+from pipelines.question import Page, UsageKey, UsageQuestion
+from pipelines.record import COUNTED_SCHEMA, SIGNED_SCHEMA
+from pipelines.selection import Selection
 
-RAW_EVENTS_MAX = 2_000_000
-ROWS_MAX = 1_000_000
-
-_SECOND = "intDiv(toUnixTimestamp64Milli(window_start), 1000)"
-_FAR = 1 << 62
+_INTERVALS_MAX = 64
+"""A statement names so many intervals of time; more are joined, and filtered when read."""
 
 
 @dataclass(slots=True)
@@ -39,152 +36,110 @@ class ClickHouseQuery:
 
     client: Any
 
-    def extent(self, tenant: str, meter: str) -> tuple[int, int] | None:
-        """Return the first start and last end of a meter's windows in microseconds, or None."""
-        rows = self._rows(
-            "SELECT toUnixTimestamp64Milli(min(window_start)),"
-            " toUnixTimestamp64Milli(max(window_end)), count() FROM usage_windows"
-            " WHERE tenant = {tenant:String} AND meter = {meter:String}",
-            {"tenant": tenant, "meter": meter},
-        )
-        first, last, count = rows[0]
-        return (first * 1000, last * 1000) if count else None
-
-    def whole(
-        self, selection: Selection, as_of: AsOf | None
-    ) -> Iterator[tuple[UsageKey, str, Worth]]:
-        """Yield (key, item, worth) of whole windows, added up per local window."""
-        question = selection.question
-        values: dict[str, Any] = {"tenant": selection.tenant, "meter": question.meter}
+    def extent(
+        self, versions: Sequence[EffectiveMeter], question: UsageQuestion, as_of: AsOf | None
+    ) -> tuple[int, int] | None:
+        """Return first start and last end, in microseconds, of the windows of what is asked."""
+        meter = versions[-1].meter
+        statement = Statement({"tenant": meter.tenant, "meter": question.meter})
         where = [
             "tenant = {tenant:String}",
             "meter = {meter:String}",
-            f"window_start >= fromUnixTimestamp64Micro({selection.start_us})",
-            f"window_end <= fromUnixTimestamp64Micro({selection.end_us})",
-            in_force(selection.versions),
+            *statement.of_subjects("subject", question.named_subjects),
+            in_force(versions),
         ]
-        if selection.divided:
-            divided = ", ".join(str(at // SECOND_US) for at in selection.divided)
-            where.append(f"{_SECOND} NOT IN ({divided})")
         if as_of is not None:
             where.append(whole(as_of))
-        if selection.subjects is not None:
-            where.append("usage_windows.subject IN {subjects:Array(String)}")
-            values["subjects"] = selection.subjects
-        for number, (name, allowed) in enumerate(question.where):
-            where.append(f"{dimension(name)} IN {{where{number}:Array(String)}}")
-            values[f"where{number}"] = list(allowed)
-        join = ""
-        if question.spans is not None:
-            join = " INNER JOIN spans ON usage_windows.subject = spans.subject"
-            micros = "toUnixTimestamp64Milli(window_start) * 1000"
-            where.append(f"{micros} >= first_us AND {micros} < last_us")
-        dimensions = ", ".join(dimension(name) for name in question.group_by)
-        rows = self._rows(
-            f"SELECT {_local_start(selection.windows)} AS w,"
-            f" {'owner' if question.by_owner else _NOTHING} AS o,"
-            f" {'usage_windows.subject' if question.by_subject else _NOTHING} AS s,"
-            f" [{dimensions}]::Array(String) AS d, item, sum(count), sum(sum)"
-            f" FROM usage_windows FINAL{join} WHERE ({') AND ('.join(where)})"
-            f" GROUP BY w, o, s, d, item LIMIT {ROWS_MAX + 1}",
-            values,
-            None if question.spans is None else _spans(selection),
+        sql = (
+            "SELECT toUnixTimestamp64Milli(min(window_start)),"
+            " toUnixTimestamp64Milli(max(window_end)), count() FROM usage_windows"
+            f" WHERE ({') AND ('.join(where)})"
         )
-        _check(len(rows), ROWS_MAX, "rows")
-        for start, owner, subject, dims, item, count, total in rows:
-            key = UsageKey(_window_us(selection, start), owner, subject, tuple(dims))
-            yield key, item, (int(count), Decimal(total))
+        [(first, last, count)] = [row for block in self._blocks(sql, statement) for row in block]
+        return (first * 1000, last * 1000) if count else None
 
-    def raw(
-        self, selection: Selection, intervals: Sequence[tuple[int, int]], ranges: Ranges
-    ) -> Any:
-        """Return stored events as a table of `COUNTED_SCHEMA`, in log order."""
-        places = within(ranges, "offset")
-        if not places or not intervals:
-            return COUNTED_SCHEMA.empty_table()
+    def totals(
+        self, selection: Selection, folded: Folded, page: Page
+    ) -> Iterator[tuple[UsageKey, Worth]]:
+        """Yield, in order, what whole windows and folded events come to; see `value_of`."""
+        statement = Statement()
+        sql = totals_sql(selection, folded, page, statement)
+        for block in self._blocks(sql, statement):
+            for start, owner, subject, dims, count, total in block:
+                key = UsageKey(start_of(selection, start), owner, subject, tuple(dims))
+                yield key, (int(count), Decimal(total))
+
+    def raw(self, read: RawRead, ranges: Ranges) -> Iterator[Any]:
+        """Yield stored events and what corrections of them added; see `UsageTables`."""
+        if not any(start < end for start, end in ranges.values()) or not read.intervals:
+            return
+        statement = Statement({"tenant": read.tenant, "types": list(read.event_types)})
         times = " OR ".join(
             f"(time >= fromUnixTimestamp64Micro({start})"
             f" AND time < fromUnixTimestamp64Micro({end}))"
-            for start, end in intervals
+            for start, end in fewer(read.intervals, _INTERVALS_MAX)
         )
-        types = sorted({version.meter.definition.event_type for version in selection.versions})
-        values: dict[str, Any] = {"tenant": selection.tenant, "types": types}
-        of_subjects = ""
-        if selection.subjects is not None:
-            of_subjects = " AND subject IN {subjects:Array(String)}"
-            values["subjects"] = selection.subjects
+        where = [
+            "tenant = {tenant:String}",
+            "type IN {types:Array(String)}",
+            *statement.of_subjects("subject", read.subjects),
+            times,
+        ]
+        if read.windows is not None:
+            names, starts = zip(*read.windows, strict=True)
+            columns = {"subject": pa.array(names, pa.string()), "at": pa.array(starts, pa.int64())}
+            statement.add_table("edges", columns)
+            window = f"intDiv(toUnixTimestamp64Micro(time), {read.size_us}) * {read.size_us}"
+            where.append(f"(subject, {window}) IN (SELECT subject, at FROM edges)")
+        columns_of, among = ", ".join(COUNTED_SCHEMA.names), ") AND (".join(where)
         sql = (
-            f"SELECT {', '.join(COUNTED_SCHEMA.names)} FROM usage_events FINAL"
-            f" WHERE tenant = {{tenant:String}} AND type IN {{types:Array(String)}}{of_subjects}"
-            f" AND ({times}) AND ({places})"
-            f" ORDER BY log, partition, offset, index LIMIT {RAW_EVENTS_MAX + 1}"
+            f"SELECT {columns_of}, toInt8(1) AS sign FROM usage_events FINAL"
+            f" WHERE ({among}) AND ({within(ranges, 'offset')})"
+            f" UNION ALL SELECT {columns_of}, sign FROM usage_corrections FINAL"
+            f" WHERE ({among}) AND ({within(ranges, 'offset', 'at_')})"
         )
+        yield from self._tables(sql, statement)
+
+    def changed(self, tenant: str, ranges: Ranges) -> list[tuple[str, str, int, int]]:
+        """Return (meter, subject, first start, last end) per UTC month touched by segments.
+
+        Times are in microseconds since 1970.
+        """
+        places = within(ranges, "segment")
+        if not places:
+            return []
+        sql = (
+            "SELECT meter, subject, toUnixTimestamp64Milli(min(window_start)) * 1000,"
+            " toUnixTimestamp64Milli(max(window_end)) * 1000 FROM usage_windows"
+            f" WHERE tenant = {{tenant:String}} AND ({places})"
+            " GROUP BY meter, subject, toStartOfMonth(window_start)"
+            " ORDER BY meter, subject, min(window_start)"
+        )
+        blocks = self._blocks(sql, Statement({"tenant": tenant}))
+        return [(row[0], row[1], row[2], row[3]) for block in blocks for row in block]
+
+    def _blocks(self, sql: str, statement: Statement) -> Iterator[Any]:
         try:
-            table = self.client.query_arrow(
-                sql, parameters=values, settings=ARROW_SETTINGS, use_strings=True
-            )
+            with self.client.query_row_block_stream(
+                sql,
+                parameters=statement.values,
+                settings=SETTINGS,
+                external_data=statement.external_data,
+            ) as blocks:
+                yield from blocks
         except OperationalError as error:
             raise TransientError(f"ClickHouse does not answer: {error}") from error
-        _check(table.num_rows, RAW_EVENTS_MAX, "raw events")
-        return table.cast(COUNTED_SCHEMA)
 
-    def _rows(self, sql: str, values: dict[str, Any], external: ExternalData | None = None) -> Any:
+    def _tables(self, sql: str, statement: Statement) -> Iterator[Any]:
         try:
-            return self.client.query(
-                sql, parameters=values, settings=SETTINGS, external_data=external
-            ).result_rows
+            with self.client.query_arrow_stream(
+                sql,
+                parameters=statement.values,
+                settings=ARROW_SETTINGS,
+                external_data=statement.external_data,
+                use_strings=True,
+            ) as batches:
+                for batch in batches:
+                    yield pa.Table.from_batches([batch]).cast(SIGNED_SCHEMA)
         except OperationalError as error:
             raise TransientError(f"ClickHouse does not answer: {error}") from error
-
-
-_NOTHING = "''"
-
-
-def _check(found: int, limit: int, what: str) -> None:
-    if found > limit:
-        raise TooMuchError(
-            f"the answer takes more than {limit} {what}; ask for a shorter interval,"
-            " larger windows or fewer subjects"
-        )
-
-
-def _local_start(windows: LocalWindows) -> str:
-    """Return SQL for where the local window of a row starts, in seconds; 0 where there is one."""
-    if not isinstance(windows, Grid):
-        if len(windows.marks) == 2:
-            return "toInt64(0)"
-        marks = ", ".join(str(mark // SECOND_US) for mark in windows.marks)
-        return f"toInt64(roundDown({_SECOND}, [{marks}]))"
-    size = windows.size_us // SECOND_US
-    starts = []
-    for index, (begins, offset) in enumerate(windows.pieces):
-        start = f"{_SECOND} - positiveModulo({_SECOND} + {offset // SECOND_US}, {size})"
-        starts.append(f"greatest({start}, {begins // SECOND_US})" if index else start)
-    branches = [
-        f"{_SECOND} < {begins // SECOND_US}, {start}"
-        for (begins, _), start in zip(windows.pieces[1:], starts, strict=False)
-    ]
-    return f"toInt64(multiIf({', '.join([*branches, starts[-1]])}))" if branches else starts[0]
-
-
-def _window_us(selection: Selection, start: int) -> int:
-    windows = selection.windows
-    if not isinstance(windows, Grid) and len(windows.marks) == 2:
-        return windows.marks[0]
-    return int(start) * SECOND_US
-
-
-def _spans(selection: Selection) -> ExternalData:
-    return spans_table(
-        (
-            span.owner,
-            span.subject,
-            -_FAR if span.start is None else _us(span.start),
-            _FAR if span.end is None else _us(span.end),
-        )
-        for span in selection.question.spans or ()
-    )
-
-
-def _us(moment: datetime) -> int:
-    return int(moment.timestamp()) * SECOND_US + moment.microsecond

@@ -68,16 +68,6 @@ def since_activation(
     }
 
 
-def aligned(start_us: int, end_us: int, size_us: int) -> tuple[int, int, list[tuple[int, int]]]:
-    """Split `[start, end)` into whole windows `[first, last)` and the edges around them."""
-    first = -(-start_us // size_us) * size_us
-    last = end_us // size_us * size_us
-    if first >= last:
-        return first, first, [(start_us, end_us)] if start_us < end_us else []
-    edges = [(start_us, first), (last, end_us)]
-    return first, last, [(a, b) for a, b in edges if a < b]
-
-
 class CutChain(Protocol):
     """The chain of cuts per tenant, and what it is laid over."""
 

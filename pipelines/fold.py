@@ -98,7 +98,10 @@ def negated(fold: Fold) -> Fold:
 
 
 def fold_all(events: Any, meters: Iterable[ActiveMeter]) -> list[Fold]:
-    """Fold a table of `COUNTED_SCHEMA` into every meter that its events may count for."""
+    """Fold a table of `COUNTED_SCHEMA` into every meter that its events may count for.
+
+    Where the table has a column `cell`, its numbers take the place of the windows.
+    """
     by_stream: dict[tuple[str, str], list[ActiveMeter]] = {}
     for meter in meters:
         by_stream.setdefault((meter.tenant, meter.definition.event_type), []).append(meter)
@@ -140,6 +143,13 @@ class _Stream:
             ),
             times_us=table.column("time").cast(pa.int64()).to_numpy(),
         )
+
+    def windows(self, size: timedelta) -> tuple[Any, int]:
+        """Return the number of each event's window, and what to multiply it by for its start."""
+        if "cell" in self.table.column_names:
+            return self.table.column("cell").to_numpy(), 1
+        size_us = size // timedelta(microseconds=1)
+        return self.times_us // size_us, size_us
 
     def dimension_codes(self, dimensions: Mapping[str, str]) -> Codes:
         """Return the dimensions as JSON objects; meters that share dimensions share the work."""
@@ -265,8 +275,8 @@ def _grouped(
     exact: Any,
 ) -> Fold:
     """Add up the kept rows per subject, dimensions, item and window."""
-    size = meter.definition.window_size // timedelta(microseconds=1)
-    windows = stream.times_us[keep] // size
+    numbers, size = stream.windows(meter.definition.window_size)
+    windows = numbers[keep]
     key = stream.subjects.codes[keep]
     for column in (dimensions, items):
         if len(column.values) > 1:
@@ -288,7 +298,7 @@ def _grouped(
         Codes(stream.subjects.codes[rows], stream.subjects.values),
         Codes(dimensions.codes[rows], dimensions.values),
         Codes(items.codes[rows], items.values),
-        stream.times_us[rows] // size * size,
+        numbers[rows] * size,
         table.column("count_all").to_numpy(),
         None if exact is None else table.column("v_sum").combine_chunks().cast(VALUE_TYPE),
     )

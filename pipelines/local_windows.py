@@ -9,18 +9,22 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
+
+import numpy as np
 
 WindowSize = Literal["minute", "hour", "day", "month"]
 
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
 WINDOWS_MAX = 10_000
 """As many days or months can be asked at once."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_GRID_US = {"minute": MINUTE_US, "hour": 60 * MINUTE_US}
+_GRID_US = {"minute": MINUTE_US, "hour": HOUR_US}
 _SCAN = timedelta(days=2)
 
 
@@ -44,6 +48,13 @@ class Grid:
             end = min(end, self.pieces[index + 1][0])
         return start, end
 
+    def starts(self, times_us: Any) -> Any:
+        """Return where the windows of an array of instants start."""
+        begins, offsets = np.array(self.pieces, np.int64).T
+        index = np.maximum(np.searchsorted(begins, times_us, "right") - 1, 0)
+        starts = (times_us + offsets[index]) // self.size_us * self.size_us - offsets[index]
+        return np.where(index > 0, np.maximum(starts, begins[index]), starts)
+
     def is_made_of(self, size_us: int) -> bool:
         """Tell whether every window is made of whole windows of a meter."""
         return self.size_us % size_us == 0 and all(
@@ -63,6 +74,11 @@ class Marks:
         index = bisect_right(self.marks, at_us)
         assert 0 < index < len(self.marks)  # noqa: S101 - the marks span what was asked
         return self.marks[index - 1], self.marks[index]
+
+    def starts(self, times_us: Any) -> Any:
+        """Return where the windows of an array of instants between the marks start."""
+        marks = np.array(self.marks, np.int64)
+        return marks[np.searchsorted(marks, times_us, "right") - 1]
 
 
 LocalWindows = Grid | Marks

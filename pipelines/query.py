@@ -1,77 +1,76 @@
 """Answers what was used: any interval, in local windows, by subject, customer and dimensions.
 
-Whole windows of the meter are added up by ClickHouse. Where a bound of the interval, of a local
-window or of a customer's span divides one of the meter's windows, that window's raw events are
-folded by the workers' own `fold`; so is the piece of a segment that a fixed cut divides. An answer
-without a cut is live: it has at least what is processed when it is asked.
+One path for billing and for questions. ClickHouse adds up the whole windows of the meter, and with
+them what raw events add: the edges that a bound divides, and the piece of a segment that a fixed
+cut divides, folded by the workers' own `fold`. An answer without a cut is live: it has at least
+what is processed when it is asked.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.aggregation import answer
+from pipelines.aggregation import value_of
 from pipelines.cut import AsOf, CutChain, EffectiveMeter, Ranges, since_activation
-from pipelines.fold import Worth, combine, fold_all
-from pipelines.local_windows import MINUTE_US, Grid, LocalWindows, local_windows
-from pipelines.meter import MeterDefinition
+from pipelines.edges import RawRead, edge_reads, event_types_of, fold_raw, piece_read
+from pipelines.fold import Worth, combine
+from pipelines.local_windows import DAY_US, HOUR_US, WINDOWS_MAX, Grid
 from pipelines.position import LogPartition
-from pipelines.question import TooMuchError, UnknownNameError, UsageKey, UsageQuestion, UsageRow
-from pipelines.usage import Span
+from pipelines.question import (
+    WHOLE_ANSWER,
+    Page,
+    UnknownNameError,
+    UsageKey,
+    UsageQuestion,
+    UsageRow,
+)
+from pipelines.selection import (
+    EARLIEST_US,
+    LATEST_US,
+    Selection,
+    check_names,
+    largest_window_us,
+    microseconds,
+    select,
+)
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Folded = Mapping[tuple[UsageKey, str], Worth]
+"""What raw events add, by key and item."""
 
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """A question laid over a meter's windows.
-
-    Whole windows lie in `[start_us, end_us)` and do not start at one of `divided`; everything else
-    is read raw, in `intervals`.
-    """
-
-    tenant: str
-    versions: Sequence[EffectiveMeter]
-    question: UsageQuestion
-    windows: LocalWindows
-    start_us: int
-    end_us: int
-    divided: tuple[int, ...]
-    intervals: tuple[tuple[int, int], ...]
-    bounds: tuple[int, ...]
-    """What divides minutes: no minute of a fold may reach over one."""
-    has_whole: bool
-
-    @property
-    def subjects(self) -> list[str] | None:
-        """The subjects that can be in the answer, or None for all."""
-        named, spans = self.question.subjects, self.question.spans
-        if spans is None:
-            return sorted(named) if named else None
-        return sorted({span.subject for span in spans if not named or span.subject in named})
+_LONG_US = WINDOWS_MAX * DAY_US
+"""Of a longer interval only the part with usage is cut into windows."""
+_FOLDED_FEW = 50_000
+_FOLDED_MANY = 500_000
+"""A part of an answer that is all raw events grows and shrinks until it holds so many worths."""
 
 
 class UsageTables(Protocol):
     """What is asked of the tables of usage."""
 
-    def extent(self, tenant: str, meter: str) -> tuple[int, int] | None:
-        """Return the first start and last end of a meter's windows in microseconds, or None."""
+    def extent(
+        self, versions: Sequence[EffectiveMeter], question: UsageQuestion, as_of: AsOf | None
+    ) -> tuple[int, int] | None:
+        """Return first start and last end, in microseconds, of the windows of what is asked."""
 
-    def whole(
-        self, selection: Selection, as_of: AsOf | None
-    ) -> Iterable[tuple[UsageKey, str, Worth]]:
-        """Return (key, item, worth) of whole windows, added up per local window."""
+    def totals(
+        self, selection: Selection, folded: Folded, page: Page
+    ) -> Iterator[tuple[UsageKey, Worth]]:
+        """Yield, in order, what whole windows and folded events come to; see `value_of`."""
 
-    def raw(
-        self, selection: Selection, intervals: Sequence[tuple[int, int]], ranges: Ranges
-    ) -> Any:
-        """Return stored events as a table of `COUNTED_SCHEMA`, in log order."""
+    def raw(self, read: RawRead, ranges: Ranges) -> Iterator[Any]:
+        """Yield stored events, and signed events of corrections, by where they stand in the log.
+
+        Tables are of `SIGNED_SCHEMA`, in no order, and fit in memory.
+        """
+
+    def changed(self, tenant: str, ranges: Ranges) -> Iterable[tuple[str, str, int, int]]:
+        """Return (meter, subject, first start, last end) of what offsets touched, in order.
+
+        Times are in microseconds since 1970; one row per UTC month.
+        """
 
 
 @dataclass(slots=True)
@@ -82,184 +81,144 @@ class UsageQueries:
     tables: UsageTables
     progress: Callable[[], Mapping[LogPartition, int]]
 
-    def ask(self, tenant: str, question: UsageQuestion) -> list[UsageRow]:
-        """Return the rows in order; windows without usage are left out.
+    def ask(
+        self, tenant: str, question: UsageQuestion, page: Page = WHOLE_ANSWER
+    ) -> Iterator[UsageRow]:
+        """Return the rows in order as they are read; windows without usage are left out.
 
         Raises:
             LookupError: the tenant has no such meter.
             UnknownNameError: the meter has no such dimension, or the chain no such cut.
-            TooMuchError: the answer would take more than one request may.
+            TooMuchError: it has more windows than may be asked at once.
         """
         versions = self.cuts.meter_versions(tenant, question.meter)
-        definition = versions[-1].meter.definition
-        selection = self._selection(tenant, versions, question)
-        if selection is None:
-            return []
-        worths: dict[UsageKey, dict[str, Worth]] = {}
-        for key, item, worth in self._worths(selection):
-            of_key = worths.setdefault(key, {})
-            of_key[item] = combine(of_key[item], worth) if item in of_key else worth
-        rows = []
-        for key, of_key in sorted(worths.items()):
-            value = answer(definition, of_key.items())
-            if value is not None:
-                rows.append(UsageRow(key, selection.windows.bounds(key.start_us)[1], value))
-        return rows
+        check_names(question, versions[-1].meter.definition)
+        as_of = self._as_of(tenant, question)
+        start_us, end_us = self._interval(versions, question, as_of)
+        if start_us >= end_us:
+            return iter(())
+        selection = select(tenant, versions, question, as_of, start_us, end_us)
+        if selection.owned is not None and not selection.owned:
+            return iter(())
+        if isinstance(selection.windows, Grid) and not selection.has_whole:
+            return self._in_parts(selection, page)
+        return self._rows(selection, self._folded(selection), page)
 
-    def _selection(
-        self, tenant: str, versions: Sequence[EffectiveMeter], question: UsageQuestion
-    ) -> Selection | None:
-        """Lay a question over the meter's windows; None where there is nothing to find."""
-        extent = self.tables.extent(tenant, question.meter)
-        if extent is None:
+    def _as_of(self, tenant: str, question: UsageQuestion) -> AsOf | None:
+        if question.cut is None:
             return None
-        start_us = extent[0] if question.start is None else _us(question.start)
-        end_us = extent[1] if question.end is None else _us(question.end)
-        if question.window is not None:
-            start_us, end_us = max(start_us, extent[0]), min(end_us, extent[1])
-        return select(tenant, versions, question, start_us, end_us) if start_us < end_us else None
+        cut = self.cuts.by_number(tenant, question.cut)
+        if cut is None:
+            raise UnknownNameError("cut", f"there is no cut {question.cut}")
+        return self.cuts.as_of(self.cuts.offsets(cut))
 
-    def _worths(self, selection: Selection) -> Iterator[tuple[UsageKey, str, Worth]]:
-        as_of, raw_below = None, dict(self.progress())
-        if selection.question.cut is not None:
-            cut = self.cuts.by_number(selection.tenant, selection.question.cut)
-            if cut is None:
-                raise UnknownNameError("cut", f"there is no cut {selection.question.cut}")
-            as_of = self.cuts.as_of(self.cuts.offsets(cut))
-            raw_below = dict(as_of.whole_below)
-        if selection.has_whole:
-            yield from self.tables.whole(selection, as_of)
-        if selection.intervals:
-            ranges = {at: (0, end) for at, end in raw_below.items()}
-            yield from self._folded(selection, selection.intervals, ranges)
+    def _interval(
+        self, versions: Sequence[EffectiveMeter], question: UsageQuestion, as_of: AsOf | None
+    ) -> tuple[int, int]:
+        """Return what is asked, or so much of it as has usage; empty where nothing has."""
+        start_us = None if question.start is None else microseconds(question.start)
+        end_us = None if question.end is None else microseconds(question.end)
+        is_long = start_us is None or end_us is None or end_us - start_us > _LONG_US
+        if start_us is not None and end_us is not None and not (question.window and is_long):
+            return start_us, end_us
+        found = [self.tables.extent(versions, question, as_of)]
         if as_of is not None and as_of.is_straddled:
-            ranges = {at: (as_of.whole_below[at], end) for at, end in as_of.next_offset.items()}
-            yield from self._folded(selection, [(selection.start_us, selection.end_us)], ranges)
+            found.append(self._extent_of_pieces(versions, question, as_of))
+        extents = [extent for extent in found if extent is not None]
+        if not extents:
+            return 0, 0
+        first_us, last_us = min(at for at, _ in extents), max(at for _, at in extents)
+        if question.window is None:
+            return first_us if start_us is None else start_us, last_us if end_us is None else end_us
+        starts = [at for at in (start_us, first_us) if at is not None]
+        ends = [at for at in (end_us, last_us) if at is not None]
+        return max(starts), min(ends)
 
-    def _folded(
-        self, selection: Selection, intervals: Sequence[tuple[int, int]], ranges: Ranges
-    ) -> Iterator[tuple[UsageKey, str, Worth]]:
-        counted = since_activation(self.cuts, selection.versions, ranges)
-        events = self.tables.raw(selection, intervals, counted)
-        times = events.column("time").cast(pa.int64())
-        for start_us, end_us in _cut_at(intervals, selection.bounds):
-            inside = pc.and_(pc.greater_equal(times, start_us), pc.less(times, end_us))
-            yield from fold_selected(selection, events.filter(inside), start_us)
+    def _extent_of_pieces(
+        self, versions: Sequence[EffectiveMeter], question: UsageQuestion, as_of: AsOf
+    ) -> tuple[int, int] | None:
+        """Return the extent of events in the segments that a cut divides, in whole windows."""
+        size_us = largest_window_us(versions)
+        read = RawRead(
+            versions[0].meter.tenant,
+            event_types_of(versions),
+            [(EARLIEST_US, LATEST_US)],
+            question.named_subjects,
+        )
+        found: list[int] = []
+        for events in self._raw(read, versions, _pieces(as_of)):
+            if events.num_rows:
+                times = pc.min_max(events.column("time").cast(pa.int64()))
+                found += [times["min"].as_py(), times["max"].as_py()]
+        if not found:
+            return None
+        return min(found) // size_us * size_us, (max(found) // size_us + 1) * size_us
 
-
-def select(
-    tenant: str,
-    versions: Sequence[EffectiveMeter],
-    question: UsageQuestion,
-    start_us: int,
-    end_us: int,
-) -> Selection:
-    """Return how an interval that is not empty is read: what whole, and what raw.
-
-    Raises:
-        UnknownNameError: the meter has no such dimension.
-        TooMuchError: it has too many windows.
-    """
-    definition = versions[-1].meter.definition
-    _check_names("group_by", question.group_by, definition)
-    _check_names("filter", [name for name, _ in question.where], definition)
-    try:
-        windows = local_windows(question.window, question.zone, start_us, end_us)
-    except ValueError as error:
-        raise TooMuchError(str(error)) from error
-    size_us = min(v.meter.definition.window_size for v in versions) // timedelta(microseconds=1)
-    coarsest = max(v.meter.definition.window_size for v in versions) // timedelta(microseconds=1)
-    edges = {start_us, end_us, *_span_bounds(question.spans or ())}
-    if isinstance(windows, Grid):
-        edges.update(start for start, _ in windows.pieces)
-    else:
-        edges.update(windows.marks)
-    inside = sorted(edge for edge in edges if start_us <= edge <= end_us)
-    is_whole = not isinstance(windows, Grid) or windows.is_made_of(coarsest)
-    divided: list[int] = []
-    intervals = [(start_us, end_us)]
-    if is_whole:
-        divided = sorted({edge // coarsest * coarsest for edge in inside if edge % coarsest})
-        intervals = [(max(at, start_us), min(at + coarsest, end_us)) for at in divided]
-    assert coarsest % size_us == 0  # noqa: S101 - windows of all sizes nest
-    return Selection(
-        tenant=tenant,
-        versions=versions,
-        question=question,
-        windows=windows,
-        start_us=start_us,
-        end_us=end_us,
-        divided=tuple(start for at in divided for start in range(at, at + coarsest, size_us)),
-        intervals=tuple(intervals),
-        bounds=tuple(edge for edge in inside if edge % MINUTE_US),
-        has_whole=is_whole,
-    )
-
-
-def _check_names(parameter: str, names: Iterable[str], definition: MeterDefinition) -> None:
-    for name in names:
-        if name not in definition.dimensions:
-            reason = f"meter {definition.key} has no dimension {name}"
-            raise UnknownNameError(parameter, reason)
-
-
-def fold_selected(
-    selection: Selection, events: Any, start_us: int
-) -> Iterator[tuple[UsageKey, str, Worth]]:
-    """Yield what raw events add to an answer, minute by minute; none lies before `start_us`."""
-    question = selection.question
-    spans: dict[str, list[Span]] = {}
-    for span in question.spans or ():
-        spans.setdefault(span.subject, []).append(span)
-    for (subject, dimensions, item, minute), worth in _by_minute(events, selection.versions):
-        at_us = max(minute, start_us)
-        values = json.loads(dimensions)
-        if question.subjects and subject not in question.subjects:
-            continue
-        if any(values.get(name, "") not in allowed for name, allowed in question.where):
-            continue
-        owners = [""]
-        if question.spans is not None:
-            owners = [span.owner for span in spans.get(subject, ()) if _is_in(at_us, span)]
-        for owner in owners:
-            key = UsageKey(
-                selection.windows.bounds(at_us)[0],
-                owner if question.by_owner else "",
-                subject if question.by_subject else "",
-                tuple(values.get(name, "") for name in question.group_by),
+    def _in_parts(self, selection: Selection, page: Page) -> Iterator[UsageRow]:
+        """Yield the rows of an answer that is all raw events, so many windows at a time."""
+        at_us, width_us, rows = selection.start_us, DAY_US, 0
+        while at_us < selection.end_us:
+            limit = None if page.limit is None else page.limit - rows
+            if limit == 0:
+                return
+            stop_us = min(selection.windows.bounds(at_us + width_us)[0], selection.end_us)
+            part = select(
+                selection.tenant,
+                selection.versions,
+                selection.question,
+                selection.as_of,
+                at_us,
+                stop_us,
             )
-            yield key, item, worth
+            folded = self._folded(part)
+            for row in self._rows(part, folded, replace(page, limit=limit)):
+                rows += 1
+                yield row
+            at_us = stop_us
+            if len(folded) < _FOLDED_FEW:
+                width_us *= 2
+            elif len(folded) > _FOLDED_MANY and width_us > HOUR_US:
+                width_us //= 2
+
+    def _rows(self, selection: Selection, folded: Folded, page: Page) -> Iterator[UsageRow]:
+        for key, worth in self.tables.totals(selection, folded, page):
+            value = value_of(selection.definition, worth)
+            yield UsageRow(key, selection.windows.bounds(key.start_us)[1], value)
+
+    def _folded(self, selection: Selection) -> Folded:
+        """Fold what is not read whole: edges, and the pieces of segments."""
+        folded: dict[tuple[UsageKey, str], Worth] = {}
+        as_of = selection.as_of
+        edges = edge_reads(selection)
+        if edges:
+            below = self.progress() if as_of is None else as_of.whole_below
+            ranges = {at: (0, end) for at, end in below.items()}
+            for read in edges:
+                self._fold(selection, read, ranges, folded, are_edges=True)
+        if as_of is not None and as_of.is_straddled:
+            read = piece_read(selection)
+            self._fold(selection, read, _pieces(as_of), folded, are_edges=False)
+        return folded
+
+    def _fold(
+        self,
+        selection: Selection,
+        read: RawRead,
+        ranges: Ranges,
+        folded: dict[tuple[UsageKey, str], Worth],
+        *,
+        are_edges: bool,
+    ) -> None:
+        for events in self._raw(read, selection.versions, ranges):
+            for key, item, worth in fold_raw(selection, read, events, are_edges=are_edges):
+                held = folded.get((key, item))
+                folded[key, item] = worth if held is None else combine(held, worth)
+
+    def _raw(
+        self, read: RawRead, versions: Sequence[EffectiveMeter], ranges: Ranges
+    ) -> Iterator[Any]:
+        return self.tables.raw(read, since_activation(self.cuts, versions, ranges))
 
 
-def _by_minute(
-    events: Any, versions: Sequence[EffectiveMeter]
-) -> Iterator[tuple[tuple[str, str, str, int], Worth]]:
-    for version in versions:
-        by_minute = version.meter.definition.model_copy(update={"window": "1m"})
-        meter = replace(version.meter, definition=by_minute)
-        for fold in fold_all(version.in_force(events), [meter]):
-            yield from fold.worth_by_key().items()
-
-
-def _cut_at(
-    intervals: Sequence[tuple[int, int]], bounds: Sequence[int]
-) -> Iterator[tuple[int, int]]:
-    for start_us, end_us in intervals:
-        inside = [bound for bound in bounds if start_us < bound < end_us]
-        marks = [start_us, *inside, end_us]
-        yield from pairwise(marks)
-
-
-def _span_bounds(spans: Iterable[Span]) -> Iterator[int]:
-    for span in spans:
-        yield from (_us(bound) for bound in (span.start, span.end) if bound is not None)
-
-
-def _is_in(at_us: int, span: Span) -> bool:
-    return (span.start is None or _us(span.start) <= at_us) and (
-        span.end is None or at_us < _us(span.end)
-    )
-
-
-def _us(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+def _pieces(as_of: AsOf) -> Ranges:
+    return {at: (as_of.whole_below[at], end) for at, end in as_of.next_offset.items()}

@@ -14,7 +14,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TooMuchError(ValueError):
-    """An answer would take more raw events, or rows, than one request may."""
+    """A question has more windows than may be asked at once."""
 
 
 class UnknownNameError(LookupError):
@@ -47,6 +47,14 @@ class UsageQuestion:
     cut: int | None = None
     """As of a fixed cut; None is live."""
 
+    @property
+    def named_subjects(self) -> list[str] | None:
+        """The subjects that can be in the answer, or None for all."""
+        if self.spans is None:
+            return sorted(self.subjects) or None
+        found = {span.subject for span in self.spans}
+        return sorted(found.intersection(self.subjects) if self.subjects else found)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class UsageKey:
@@ -56,6 +64,17 @@ class UsageKey:
     owner: str = ""
     subject: str = ""
     dimensions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which rows of an answer are wanted: so many, from after a key."""
+
+    after: UsageKey | None = None
+    limit: int | None = None
+
+
+WHOLE_ANSWER = Page()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ POSITIONED_SCHEMA = pa.schema(
 
 COUNTED_SCHEMA = pa.schema([*POSITIONED_SCHEMA, pa.field("identity", pa.binary(16))])
 """What a fold reads of new events."""
+SIGNED_SCHEMA = pa.schema([*COUNTED_SCHEMA, pa.field("sign", pa.int8())])
+"""Events as they are read again: 1 counts, -1 takes back; see `pipelines.correcting`."""
 
 
 @dataclass(frozen=True, slots=True)

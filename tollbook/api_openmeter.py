@@ -74,7 +74,7 @@ def build_openmeter(
             question = of_customers(
                 asked.connection, asked.tenant, question, given.get("filterCustomerId", ())
             )
-            rows = queries_of(asked, stack_of).ask(asked.tenant, question)
+            rows = list(queries_of(asked, stack_of).ask(asked.tenant, question))
         except (BadParameterError, LookupError, TooMuchError, TransientError) as error:
             return refusal(error, 400, _THEIR_NAMES)
         if CSV in request.headers.get("accept", ""):

@@ -80,7 +80,7 @@ def _read(
         with open_database(stack) as connection:
             question = of_customers(connection, stack.tenant, question, customers)
             queries = open_queries(connection, open_clickhouse(stack.clickhouse_url))
-            return question, queries.ask(stack.tenant, question)
+            return question, list(queries.ask(stack.tenant, question))
     except (BadParameterError, TooMuchError) as error:
         raise StackError(str(error), "See `tollbook usage query --help`.") from error
     except LookupError as error:

@@ -14,7 +14,7 @@ import psycopg
 
 from pipelines.local_windows import WindowSize
 from pipelines.query import UsageQueries
-from pipelines.question import UTC_ZONE, UsageKey, UsageQuestion, UsageRow
+from pipelines.question import UTC_ZONE, Page, UsageKey, UsageQuestion, UsageRow
 from pipelines.usage import Span
 
 WINDOWS: Mapping[str, WindowSize] = {
@@ -148,14 +148,13 @@ def ask_page(
     limit: int,
 ) -> tuple[list[UsageRow], str | None]:
     """Return a page of an answer after a cursor, and the next page's cursor where there is one."""
-    if cursor is None:
-        rows = queries.ask(tenant, question)
-    else:
+    after = None
+    if cursor is not None:
         after = _key_of(cursor)
         start = datetime.fromtimestamp(after.start_us // 1_000_000, UTC)
         if question.window is not None and (question.start is None or question.start < start):
             question = replace(question, start=start)
-        rows = [row for row in queries.ask(tenant, question) if row.key > after]
+    rows = list(queries.ask(tenant, question, Page(after, limit + 1)))
     more = len(rows) > limit
     return rows[:limit], _cursor_of(rows[limit - 1].key) if more else None
 

@@ -9,7 +9,6 @@ import psycopg
 from ingest.topic import TOPIC
 from pipelines.clickhouse_progress import ClickHouseProgress
 from pipelines.clickhouse_query import ClickHouseQuery
-from pipelines.clickhouse_usage import ClickHouseUsage
 from pipelines.kafka_ticks import KafkaTicks
 from pipelines.postgres_cuts import PostgresCuts
 from pipelines.query import UsageQueries
@@ -23,12 +22,13 @@ def open_clickhouse(clickhouse_url: str) -> Any:
 
 def open_reader(*, kafka_bootstrap: str, postgres_dsn: str, clickhouse_url: str) -> Reader:
     """Return a reader of usage with connections of its own."""
-    clickhouse = open_clickhouse(clickhouse_url)
+    connection = psycopg.connect(postgres_dsn, autocommit=True)
+    queries = open_queries(connection, open_clickhouse(clickhouse_url))
     return Reader(
-        cuts=PostgresCuts(psycopg.connect(postgres_dsn, autocommit=True)),
+        cuts=queries.cuts,
         ticks=KafkaTicks(kafka_bootstrap, TOPIC),
-        usage=ClickHouseUsage(clickhouse),
-        progress=ClickHouseProgress(clickhouse).next_offsets,
+        queries=queries,
+        progress=queries.progress,
         pause=time.sleep,
     )
 

@@ -1,8 +1,7 @@
-"""Where segments start, and how intervals split into whole windows and edges."""
+"""Where segments start, and how positions and versions sort."""
 
 import numpy as np
 
-from pipelines.cut import aligned
 from pipelines.position import LogPartition, position_bytes, position_from_bytes, version_of
 from pipelines.segment import (
     SEGMENT_BYTES_MAX,
@@ -46,15 +45,6 @@ def test_the_horizon_moves_by_whole_slices() -> None:
         segment = next_segment(segment, progress, step, step * MINUTE, plan, starts)
         seen.append((segment.slice, segment.horizon_slice, segment.horizon_offset))
     assert seen == [(0, 0, 0), (1, 0, 0), (1, 0, 0), (2, 1, 2), (2, 1, 2), (3, 2, 4)]
-
-
-def test_whole_windows_and_edges_make_up_the_interval() -> None:
-    assert aligned(0, 30, 10) == (0, 30, [])
-    assert aligned(3, 34, 10) == (10, 30, [(3, 10), (30, 34)])
-    assert aligned(3, 9, 10) == (10, 10, [(3, 9)])
-    assert aligned(3, 14, 10) == (10, 10, [(3, 14)])
-    assert aligned(5, 5, 10) == (10, 10, [])
-    assert aligned(-15, -5, 10) == (-10, -10, [(-15, -5)])
 
 
 def test_positions_sort_as_bytes_and_survive_the_round_trip() -> None:
