@@ -18,12 +18,16 @@ TENANT_TABLES = (
     "usage_duplicates",
     "usage_dead_letters",
     "usage_rejections",
+    "usage_corrections",
     "usage_windows",
 )
 """Tables of which an analyst sees the rows of one tenant, by their column `tenant`."""
 
-VIEWS = ("events", "usage_by_item", "usage_minutely", "usage_hourly", "usage_daily")
+VIEWS = ("events", "usage_minutely", "usage_hourly", "usage_daily")
 """Views over those tables and nothing else, so that their rows are limited with them."""
+
+INNER_VIEWS = ("usage_by_window",)
+"""What those views are made of; they take a parameter."""
 
 OPEN_TABLES = ("usage_progress",)
 """Tables that tell of no tenant: how far the log is counted."""
@@ -31,7 +35,7 @@ OPEN_TABLES = ("usage_progress",)
 CLOSED_TABLES = ("usage_identities", "schema_migrations")
 """Tables that no analyst reads: rows of all tenants without saying whose."""
 
-READABLE = (*TENANT_TABLES, *VIEWS, *OPEN_TABLES)
+READABLE = (*TENANT_TABLES, *VIEWS, *INNER_VIEWS, *OPEN_TABLES)
 
 BOUNDS = {
     "max_execution_time": "30",

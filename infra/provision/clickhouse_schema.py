@@ -4,7 +4,8 @@ import clickhouse_connect
 from clickhouse_connect.driver.binding import quote_identifier
 from clickhouse_connect.driver.client import Client
 
-from infra.provision.migrations import Migration, pending
+from infra.analysts import DATABASE
+from infra.provision.migrations import Migration, MigrationError, pending
 
 _RECORD = """
     CREATE TABLE IF NOT EXISTS schema_migrations
@@ -20,8 +21,17 @@ _RECORD = """
 
 
 def migrate_clickhouse(dsn: str, migrations: list[Migration]) -> list[str]:
-    """Create the DSN's database, apply what is not applied yet, and return the names."""
+    """Create the DSN's database, apply what is not applied yet, and return the names.
+
+    Raises:
+        MigrationError: the DSN names another database than views and rights do.
+    """
     server, _, database = dsn.rpartition("/")
+    if database != DATABASE:
+        raise MigrationError(
+            f"ClickHouse's database is {DATABASE}, as views and analysts' rights name it, not"
+            f" {database!r}: end TOLLBOOK_CLICKHOUSE_URL with /{DATABASE}"
+        )
     first = clickhouse_connect.get_client(dsn=f"{server}/default")
     first.command(f"CREATE DATABASE IF NOT EXISTS {quote_identifier(database)}")
     first.close()

@@ -138,7 +138,8 @@ CREATE TABLE IF NOT EXISTS usage_windows
     segment_at     DateTime64(3, 'UTC')    COMMENT 'Append time at which the segment starts',
     version        UInt128                 COMMENT 'Rebuild generation, offset and index of the last event included',
     count          Int64                   COMMENT 'Events; below 0 where more were taken back than added',
-    sum            Decimal(38, 12)         COMMENT 'Sum of their values; 0 where values are items'
+    sum            Decimal(38, 12)         COMMENT 'Sum of their values; 0 where values are items',
+    INDEX by_window window_start TYPE minmax GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(segment_at)

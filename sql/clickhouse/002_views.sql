@@ -1,118 +1,127 @@
 -- What analysts read: final values, merged over segments and partitions; no FINAL needed.
+-- Conditions on the columns of a view reach the keys of the tables below it, so that a query reads
+-- what it asks for: no clause here may stand in their way (a HAVING does, an ARRAY JOIN does not).
 
-CREATE VIEW IF NOT EXISTS events AS
+CREATE VIEW IF NOT EXISTS events
+(
+    tenant       LowCardinality(String)  COMMENT 'The company that runs its billing here',
+    id           String                  COMMENT 'CloudEvents id; (tenant, source, id) is the identity',
+    source       LowCardinality(String)  COMMENT 'CloudEvents source',
+    type         LowCardinality(String)  COMMENT 'CloudEvents type',
+    subject      String                  COMMENT 'Who used it, as the producer names it',
+    time         DateTime64(6, 'UTC')    COMMENT 'Event time, as sent, or stamped by ingest',
+    data         String                  COMMENT 'JSON text of the event''s data, without white space',
+    extensions   String                  COMMENT 'JSON object of other CloudEvents attributes, or empty',
+    ingested_at  DateTime64(3, 'UTC')    COMMENT 'Append time given by the broker',
+    log          UInt16                  COMMENT 'Incarnation of the topic',
+    partition    UInt16                  COMMENT 'Kafka partition',
+    offset       UInt64                  COMMENT 'Offset of the record in the partition',
+    `index`      UInt32                  COMMENT 'Index of the event in the record',
+    revision     UInt32                  COMMENT 'How often the event was corrected; 0: as it was sent'
+)
+AS
 SELECT tenant, id, source, type, subject, time, data, extensions, ingested_at, log, partition,
-    offset, `index`
+    offset, `index`, toUInt32(0) AS revision
 FROM usage_events FINAL
-COMMENT 'Accepted events, each once';
+WHERE (log, partition, offset, `index`) NOT IN (
+    SELECT log, partition, offset, `index` FROM usage_corrections
+)
+UNION ALL
+SELECT tenant, id, source, type, subject, time, data, extensions, ingested_at, log, partition,
+    offset, `index`, revision
+FROM usage_corrections FINAL
+WHERE sign > 0 AND (log, partition, offset, `index`, revision) IN (
+    SELECT log, partition, offset, `index`, max(revision) FROM usage_corrections
+    GROUP BY log, partition, offset, `index`
+)
+COMMENT 'Accepted events, each once, as corrections have left them; voided ones are left out';
 
--- One row per window, dimensions and item, whatever segments added to it.
-CREATE VIEW IF NOT EXISTS usage_by_item AS
-SELECT tenant, meter, meter_version, aggregation, subject, dimensions, item, window_start,
-    window_end, sum(count) AS events, sum(sum) AS total
-FROM usage_windows FINAL
-GROUP BY tenant, meter, meter_version, aggregation, subject, dimensions, item, window_start,
-    window_end
-COMMENT 'Windows merged over the log; aggregations that keep items have one row per item';
-
-CREATE VIEW IF NOT EXISTS usage_minutely AS
-SELECT tenant, meter, meter_version, subject,
-    JSONExtract(dims, 'Map(String, String)') AS dimensions, window_start,
-    window_ends AS window_end,
-    multiIf(aggregation = 'sum', toDecimal128(amount, 12),
-            aggregation = 'avg', toDecimal128(round(divideDecimal(amount, toDecimal256(events, 0), 13), 12), 12),
-            aggregation = 'min', toDecimal128(low, 12),
-            aggregation = 'max', toDecimal128(high, 12),
+-- One row per owner and window of so many seconds, or of the meter's own size where that is larger.
+CREATE VIEW IF NOT EXISTS usage_by_window AS
+SELECT tenant, meter, meter_version, subject, JSONExtract(dims, 'Map(String, String)') AS dimensions,
+    window_start, window_end, answer.1 AS value, answer.2 AS events
+FROM (
+    SELECT tenant, meter, meter_version, aggregation, subject, dims, start_of AS window_start,
+        greatest(max(ends), addSeconds(start_of, {seconds:UInt32})) AS window_end,
+        -- An item of which as much was taken back as added no longer counts.
+        sumIf(counted, counted > 0) AS events,
+        sumIf(total, counted > 0) AS amount,
+        countIf(counted > 0) AS items,
+        argMaxIf((total, counted), item, counted > 0) AS last,
+        arraySort(groupArrayIf((number, counted),
+            counted > 0 AND startsWith(aggregation, 'percentile'))) AS ranked,
+        multiIf(
+            aggregation = 'sum', toDecimal128(amount, 12),
+            aggregation = 'avg', toDecimal128(
+                round(divideDecimal(amount, toDecimal256(events, 0), 13), 12), 12),
+            aggregation = 'min', minIf(number, counted > 0),
+            aggregation = 'max', maxIf(number, counted > 0),
             aggregation = 'unique_count', toDecimal128(items, 12),
-            aggregation = 'latest', toDecimal128(round(divideDecimal(last.1, toDecimal256(last.2, 0), 13), 12), 12),
+            aggregation = 'latest', toDecimal128(
+                round(divideDecimal(last.1, toDecimal256(last.2, 0), 13), 12), 12),
             startsWith(aggregation, 'percentile'),
                 ranked[arrayFirstIndex(reached -> reached * 100
                     >= toDecimal64OrZero(extract(aggregation, '\\d[\\d.]*'), 3) * events,
                     arrayCumSum(ranked.2))].1,
-            toDecimal128(events, 12)) AS value,
-    events
-FROM (
-    SELECT tenant, meter, meter_version, aggregation, subject, dims, start_of AS window_start,
-        max(ends) AS window_ends, sum(counted) AS events, sum(total) AS amount,
-        count() AS items, min(number) AS low, max(number) AS high,
-        argMax((total, counted), item) AS last,
-        arraySort(groupArrayIf((number, counted), startsWith(aggregation, 'percentile'))) AS ranked
+            toDecimal128(events, 12)) AS answered,
+        -- A window where nothing counts any longer has no row.
+        if(events > 0, [(answered, events)], []) AS answers
     FROM (
         SELECT tenant, meter, meter_version, aggregation, subject, dimensions AS dims, item,
-            window_start AS start_of, max(window_end) AS ends, sum(events) AS counted,
-            sum(total) AS total, toDecimal128OrZero(item, 12) AS number
-        FROM usage_by_item
+            toStartOfInterval(window_start, toIntervalSecond({seconds:UInt32})) AS start_of,
+            max(window_end) AS ends, sum(count) AS counted, sum(sum) AS total,
+            toDecimal128OrZero(item, 12) AS number
+        FROM usage_windows FINAL
+        -- What a gauge adds to a window begins with the last sample before it.
+        WHERE NOT startsWith(aggregation, 'weighted_sum')
         GROUP BY tenant, meter, meter_version, aggregation, subject, dims, item, start_of
-        HAVING counted > 0
     )
-    GROUP BY tenant, meter, meter_version, aggregation, subject, dims, window_start
+    GROUP BY tenant, meter, meter_version, aggregation, subject, dims, start_of
 )
-COMMENT 'Usage per window of the meter itself, from one minute up';
+ARRAY JOIN answers AS answer
+COMMENT 'Usage per window of the seconds given: usage_by_window(seconds = 3600)';
 
-CREATE VIEW IF NOT EXISTS usage_hourly AS
-SELECT tenant, meter, meter_version, subject,
-    JSONExtract(dims, 'Map(String, String)') AS dimensions, window_start,
-    addHours(window_start, 1) AS window_end,
-    multiIf(aggregation = 'sum', toDecimal128(amount, 12),
-            aggregation = 'avg', toDecimal128(round(divideDecimal(amount, toDecimal256(events, 0), 13), 12), 12),
-            aggregation = 'min', toDecimal128(low, 12),
-            aggregation = 'max', toDecimal128(high, 12),
-            aggregation = 'unique_count', toDecimal128(items, 12),
-            aggregation = 'latest', toDecimal128(round(divideDecimal(last.1, toDecimal256(last.2, 0), 13), 12), 12),
-            startsWith(aggregation, 'percentile'),
-                ranked[arrayFirstIndex(reached -> reached * 100
-                    >= toDecimal64OrZero(extract(aggregation, '\\d[\\d.]*'), 3) * events,
-                    arrayCumSum(ranked.2))].1,
-            toDecimal128(events, 12)) AS value,
-    events
-FROM (
-    SELECT tenant, meter, meter_version, aggregation, subject, dims, start_of AS window_start,
-        max(ends) AS window_ends, sum(counted) AS events, sum(total) AS amount,
-        count() AS items, min(number) AS low, max(number) AS high,
-        argMax((total, counted), item) AS last,
-        arraySort(groupArrayIf((number, counted), startsWith(aggregation, 'percentile'))) AS ranked
-    FROM (
-        SELECT tenant, meter, meter_version, aggregation, subject, dimensions AS dims, item,
-            toDateTime64(toStartOfHour(window_start), 3, 'UTC') AS start_of, max(window_end) AS ends, sum(events) AS counted,
-            sum(total) AS total, toDecimal128OrZero(item, 12) AS number
-        FROM usage_by_item
-        GROUP BY tenant, meter, meter_version, aggregation, subject, dims, item, start_of
-        HAVING counted > 0
-    )
-    GROUP BY tenant, meter, meter_version, aggregation, subject, dims, window_start
+CREATE VIEW IF NOT EXISTS usage_minutely
+(
+    tenant         LowCardinality(String)  COMMENT 'The company that runs its billing here',
+    meter          LowCardinality(String)  COMMENT 'Key of the meter',
+    meter_version  UInt32                  COMMENT 'Version of its definition; each measures by itself',
+    subject        String                  COMMENT 'Who used it, as the producer names it',
+    dimensions     Map(String, String)     COMMENT 'The meter''s dimensions',
+    window_start   DateTime64(3, 'UTC')    COMMENT 'Start of the window, included',
+    window_end     DateTime64(3, 'UTC')    COMMENT 'End of the window, excluded',
+    value          Decimal(38, 12)         COMMENT 'What the meter measured in the window',
+    events         Int64                   COMMENT 'How many events that is made of'
 )
-COMMENT 'Usage per hour';
+AS SELECT * FROM tollbook.usage_by_window(seconds = 1)
+COMMENT 'Usage per window of the meter itself, from one minute up; gauges over time are left out';
 
-CREATE VIEW IF NOT EXISTS usage_daily AS
-SELECT tenant, meter, meter_version, subject,
-    JSONExtract(dims, 'Map(String, String)') AS dimensions, window_start,
-    addDays(window_start, 1) AS window_end,
-    multiIf(aggregation = 'sum', toDecimal128(amount, 12),
-            aggregation = 'avg', toDecimal128(round(divideDecimal(amount, toDecimal256(events, 0), 13), 12), 12),
-            aggregation = 'min', toDecimal128(low, 12),
-            aggregation = 'max', toDecimal128(high, 12),
-            aggregation = 'unique_count', toDecimal128(items, 12),
-            aggregation = 'latest', toDecimal128(round(divideDecimal(last.1, toDecimal256(last.2, 0), 13), 12), 12),
-            startsWith(aggregation, 'percentile'),
-                ranked[arrayFirstIndex(reached -> reached * 100
-                    >= toDecimal64OrZero(extract(aggregation, '\\d[\\d.]*'), 3) * events,
-                    arrayCumSum(ranked.2))].1,
-            toDecimal128(events, 12)) AS value,
-    events
-FROM (
-    SELECT tenant, meter, meter_version, aggregation, subject, dims, start_of AS window_start,
-        max(ends) AS window_ends, sum(counted) AS events, sum(total) AS amount,
-        count() AS items, min(number) AS low, max(number) AS high,
-        argMax((total, counted), item) AS last,
-        arraySort(groupArrayIf((number, counted), startsWith(aggregation, 'percentile'))) AS ranked
-    FROM (
-        SELECT tenant, meter, meter_version, aggregation, subject, dimensions AS dims, item,
-            toDateTime64(toStartOfDay(window_start), 3, 'UTC') AS start_of, max(window_end) AS ends, sum(events) AS counted,
-            sum(total) AS total, toDecimal128OrZero(item, 12) AS number
-        FROM usage_by_item
-        GROUP BY tenant, meter, meter_version, aggregation, subject, dims, item, start_of
-        HAVING counted > 0
-    )
-    GROUP BY tenant, meter, meter_version, aggregation, subject, dims, window_start
+CREATE VIEW IF NOT EXISTS usage_hourly
+(
+    tenant         LowCardinality(String)  COMMENT 'The company that runs its billing here',
+    meter          LowCardinality(String)  COMMENT 'Key of the meter',
+    meter_version  UInt32                  COMMENT 'Version of its definition; each measures by itself',
+    subject        String                  COMMENT 'Who used it, as the producer names it',
+    dimensions     Map(String, String)     COMMENT 'The meter''s dimensions',
+    window_start   DateTime64(3, 'UTC')    COMMENT 'Start of the hour in UTC',
+    window_end     DateTime64(3, 'UTC')    COMMENT 'End of the hour, excluded; of the day where a meter counts by day',
+    value          Decimal(38, 12)         COMMENT 'What the meter measured in the hour',
+    events         Int64                   COMMENT 'How many events that is made of'
 )
-COMMENT 'Usage per day in UTC';
+AS SELECT * FROM tollbook.usage_by_window(seconds = 3600)
+COMMENT 'Usage per hour; gauges over time are left out';
+
+CREATE VIEW IF NOT EXISTS usage_daily
+(
+    tenant         LowCardinality(String)  COMMENT 'The company that runs its billing here',
+    meter          LowCardinality(String)  COMMENT 'Key of the meter',
+    meter_version  UInt32                  COMMENT 'Version of its definition; each measures by itself',
+    subject        String                  COMMENT 'Who used it, as the producer names it',
+    dimensions     Map(String, String)     COMMENT 'The meter''s dimensions',
+    window_start   DateTime64(3, 'UTC')    COMMENT 'Start of the day in UTC',
+    window_end     DateTime64(3, 'UTC')    COMMENT 'End of the day, excluded',
+    value          Decimal(38, 12)         COMMENT 'What the meter measured on the day',
+    events         Int64                   COMMENT 'How many events that is made of'
+)
+AS SELECT * FROM tollbook.usage_by_window(seconds = 86400)
+COMMENT 'Usage per day in UTC; gauges over time are left out';

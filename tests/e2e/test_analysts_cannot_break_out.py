@@ -10,7 +10,7 @@ from typing import Any
 import clickhouse_connect
 import pytest
 
-from infra.analysts import OPEN_TABLES, TENANT_TABLES, VIEWS
+from infra.analysts import READABLE, TENANT_TABLES, VIEWS
 from tests.analysts import CUT_SHORT, Login, fill_tables, make_analyst, make_tenant
 from tests.embedded_stack import EmbeddedStack
 from tollbook.stack_file import Stack
@@ -312,7 +312,7 @@ def test_ordinary_reading_works(world: World) -> None:
     frame = client.query_df("SELECT * FROM events ORDER BY time LIMIT 3")
     assert list(frame["tenant"]) == [MINE] * 3
     names = {row[0] for row in client.query("SHOW TABLES").result_rows}
-    assert names == {*TENANT_TABLES, *VIEWS, *OPEN_TABLES}
+    assert names == set(READABLE)
     described = client.query("DESCRIBE TABLE usage_hourly").result_rows
     assert described[0][0] == "tenant"
     assert "tenant = " in client.command("EXPLAIN SELECT count() FROM usage_windows")

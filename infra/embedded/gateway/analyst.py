@@ -34,7 +34,7 @@ STATEMENT_BYTES_MAX = 128 * 1024
 # A condition of the query must never be computed for a row that the filter removes, or an error
 # could tell what is in it. So conditions are neither moved below the filter nor joined with it, and
 # what a condition was found to be for some rows is not kept for other queries.
-_FILTER_FIRST = {
+FILTER_FIRST = {
     "optimize_move_to_prewhere": "0",
     "optimize_move_to_prewhere_if_final": "0",
     "query_plan_merge_filters": "0",
@@ -75,7 +75,7 @@ class Analysts:
             message = f"Cannot modify '{name}' setting in readonly mode"
             raise GatewayError(164, "READONLY", message)
         connection.use(DATABASE)
-        connection.set(BOUNDS | _FILTER_FIRST)
+        connection.set(BOUNDS | FILTER_FIRST)
         connection.set({"additional_table_filters": _filters(tenant)})
         connection.execute(f"SET ROLE {quote_name(EMBEDDED_ROLE)}")
         connection.set({"readonly": "1"})
