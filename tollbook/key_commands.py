@@ -143,7 +143,7 @@ def _tell_clickhouse(stack: Stack, connection: "Connection") -> None:
 
 def _address(stack: Stack) -> str:
     parts = urlsplit(stack.clickhouse_url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}"
+    return f"{parts.scheme}://{parts.hostname}:{parts.port}"
 
 
 def _content(key: "Key") -> dict[str, Any]:
