@@ -153,6 +153,11 @@ def _message(schema: type[BaseModel], detail: Mapping[str, Any]) -> str:
     """Return a fault in words of the file, not of the validator."""
     where = ".".join(str(step) for step in detail["loc"])
     text = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "expression":
+        places = detail["ctx"]
+        caret = str(places["caret"]).replace("\n", "\n    ")
+        line = f"line {places['line']}, " if places["line"] > 1 else ""
+        return f"{where}: {line}column {places['column']}: {text}\n    {caret}"
     if detail["type"] == "extra_forbidden":
         return f"unknown key {detail['loc'][-1]}"
     if detail["type"] == "missing":

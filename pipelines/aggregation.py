@@ -17,8 +17,9 @@ What is kept is linear: it merges by adding, and an event is taken back by subtr
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
-from pipelines.fold import EXACT, Worth, combine
+from pipelines.fold import Worth, combine
 from pipelines.meter import VALUE_SCALE, MeterDefinition
+from pipelines.values import EXACT
 
 
 def answer(definition: MeterDefinition, worths: Iterable[tuple[str, Worth]]) -> Decimal | None:

@@ -51,7 +51,7 @@ class _Cells:
 
 def event_types_of(versions: Sequence[EffectiveMeter]) -> list[str]:
     """Return the types of events that any version counts."""
-    return sorted({version.meter.definition.event_type for version in versions})
+    return sorted({t for version in versions for t in version.meter.definition.types})
 
 
 def edge_reads(selection: Selection) -> list[RawRead]:

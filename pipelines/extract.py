@@ -14,19 +14,23 @@ from typing import Any, Literal
 
 import msgspec
 
-Kind = Literal["number", "text", "raw"]
-"""What is expected at a path: whole numbers, texts, or anything (the JSON text is asked for)."""
+Kind = Literal["number", "text", "truth", "raw"]
+"""What is expected at a path: whole numbers, texts, true or false, or anything (the JSON text)."""
 
 _NULL = b"null"
 _FIELD_PREFIX = "f_"
 """Keeps members called like Python's own attributes out of their way."""
-_TYPES: Mapping[Kind, Any] = {"number": int | None, "text": str | None, "raw": msgspec.Raw}
-_DEFAULTS: Mapping[Kind, Any] = {"number": None, "text": None, "raw": msgspec.Raw(_NULL)}
+_TYPES: Mapping[Kind, Any] = {
+    "number": int | None, "text": str | None, "truth": bool | None, "raw": msgspec.Raw,
+}  # fmt: skip
+_DEFAULTS: Mapping[Kind, Any] = {
+    "number": None, "text": None, "truth": None, "raw": msgspec.Raw(_NULL),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The values at one path, None where an event has none: int, str, or bytes of JSON text."""
+    """The values at one path, None where an event has none; of kind raw, as bytes of JSON text."""
 
     kind: Kind
     values: list[Any]

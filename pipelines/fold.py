@@ -8,7 +8,7 @@ What a row holds is linear: rows of one key add up, in any order, and a negated 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from decimal import Context, Decimal, Inexact, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import values
+from pipelines.derived import Derived, Faults
 from pipelines.extract import Column, Kind, extract
-from pipelines.meter import MeterDefinition
-from pipelines.values import MISSING, TEXT_LENGTH_MAX, VALUE_TYPE, Codes
+from pipelines.meter import MeterDefinition, is_path
+from pipelines.values import EXACT, MISSING, TEXT_LENGTH_MAX, VALUE_TYPE, Codes
 
 _CODES_MAX = 1 << 62
 _TOO_LONG = f"longer than {TEXT_LENGTH_MAX} characters"
@@ -82,10 +83,6 @@ class Fold:
         return dict(zip(keys, zip(self.counts.tolist(), sums, strict=True), strict=True))
 
 
-EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
-"""Python's own context rounds to 28 digits; quantities have more."""
-
-
 def combine(left: Worth, right: Worth) -> Worth:
     """Return the worth of two sets of events of one window together."""
     return left[0] + right[0], EXACT.add(left[1], right[1])
@@ -102,14 +99,13 @@ def fold_all(events: Any, meters: Iterable[ActiveMeter]) -> list[Fold]:
 
     Where the table has a column `cell`, its numbers take the place of the windows.
     """
-    by_stream: dict[tuple[str, str], list[ActiveMeter]] = {}
+    by_stream: dict[tuple[str, tuple[str, ...]], list[ActiveMeter]] = {}
     for meter in meters:
-        by_stream.setdefault((meter.tenant, meter.definition.event_type), []).append(meter)
+        by_stream.setdefault((meter.tenant, meter.definition.types), []).append(meter)
     folds: list[Fold] = []
-    for (tenant, event_type), of_stream in by_stream.items():
-        mask = pc.and_(
-            pc.equal(events.column("tenant"), tenant), pc.equal(events.column("type"), event_type)
-        )
+    for (tenant, types), of_stream in by_stream.items():
+        is_type = pc.is_in(events.column("type"), value_set=pa.array(types, pa.string()))
+        mask = pc.and_(pc.equal(events.column("tenant"), tenant), is_type)
         stream = events if pc.all(mask).as_py() else events.filter(mask)
         if stream.num_rows:
             read = _Stream.read(stream, of_stream)
@@ -119,13 +115,16 @@ def fold_all(events: Any, meters: Iterable[ActiveMeter]) -> list[Fold]:
 
 @dataclass(slots=True)
 class _Stream:
-    """The events of one tenant and type, and what their meters read of them."""
+    """The events of one tenant and its types, and what their meters read of them."""
 
     table: Any
     columns: dict[str, Column]
+    derived: Derived
     subjects: Codes
     times_us: Any
-    dimensions: dict[tuple[tuple[str, str], ...], Codes] = field(default_factory=dict)
+    dimensions: dict[tuple[tuple[str, str], ...], tuple[Codes, Faults]] = field(
+        default_factory=dict
+    )
 
     @classmethod
     def read(cls, table: Any, meters: Sequence[ActiveMeter]) -> "_Stream":
@@ -135,9 +134,11 @@ class _Stream:
                 kinds[path] = kind if kinds.get(path, kind) == kind else "raw"
         texts = table.column("data").to_pylist() if kinds else []
         encoded = table.column("subject").combine_chunks().dictionary_encode()
+        columns = extract(texts, kinds) if kinds else {}
         return cls(
             table=table,
-            columns=extract(texts, kinds) if kinds else {},
+            columns=columns,
+            derived=Derived(table, columns),
             subjects=Codes(
                 encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
             ),
@@ -151,32 +152,57 @@ class _Stream:
         size_us = size // timedelta(microseconds=1)
         return self.times_us // size_us, size_us
 
-    def dimension_codes(self, dimensions: Mapping[str, str]) -> Codes:
-        """Return the dimensions as JSON objects; meters that share dimensions share the work."""
+    def dimension_codes(self, dimensions: Mapping[str, str]) -> tuple[Codes, Faults]:
+        """Return the dimensions as JSON objects, and why rows cannot have them.
+
+        Meters that share dimensions share the work.
+        """
         key = tuple(dimensions.items())
         if key not in self.dimensions:
-            names = list(dimensions)
-            self.dimensions[key] = (
-                values.combined(
-                    [values.texts(self.columns[path]) for path in dimensions.values()],
+            names, faults = list(dimensions), Faults()
+            columns = [self._dimension(text, faults) for text in dimensions.values()]
+            codes = Codes(np.zeros(self.table.num_rows, np.int64), ["{}"])
+            if names:
+                codes = values.combined(
+                    columns,
                     lambda parts: msgspec.json.encode(
                         dict(zip(names, parts, strict=True))
                     ).decode(),
                 )
-                if names
-                else Codes(np.zeros(self.table.num_rows, np.int64), ["{}"])
-            )
+            self.dimensions[key] = codes, faults
         return self.dimensions[key]
+
+    def texts(self, text: str) -> tuple[Codes, Faults]:
+        """Return what a path or an expression gives, as texts, and why rows have none."""
+        if is_path(text):
+            return values.texts(self.columns[text]), {}
+        return self.derived.texts(text)
+
+    def numbers(self, text: str) -> tuple[Any, Faults]:
+        """Return what a path or an expression gives as `VALUE_TYPE`, and why rows have none."""
+        if is_path(text):
+            return values.numbers(self.columns[text])
+        return self.derived.numbers(text)
+
+    def _dimension(self, text: str, faults: Faults) -> Codes:
+        codes, why = self.texts(text)
+        faults.update(why)
+        is_long = [len(value) > TEXT_LENGTH_MAX for value in codes.values]
+        if any(is_long):
+            for row in np.flatnonzero(np.array(is_long)[codes.codes]).tolist():
+                faults.setdefault(row, f"a dimension is {_TOO_LONG}")
+        return codes
 
 
 def _paths(definition: MeterDefinition) -> list[tuple[str, Kind]]:
-    paths: list[tuple[str, Kind]] = [(path, "text") for path in definition.dimensions.values()]
-    if definition.value is not None:
+    paths: list[tuple[str, Kind]] = [
+        (text, "text") for text in definition.dimensions.values() if is_path(text)
+    ]
+    if definition.value is not None and is_path(definition.value):
         is_text = definition.aggregation == "unique_count"
         paths.append((definition.value, "text" if is_text else "number"))
-    if definition.filter_parts is not None:
-        path, literal = definition.filter_parts
-        paths.append((path, "text" if literal[0] == '"' else "raw"))
+    for expression in definition.expressions:
+        paths += expression.kinds
     return paths
 
 
@@ -184,18 +210,18 @@ def _fold_meter(stream: _Stream, meter: ActiveMeter) -> Fold:
     definition = meter.definition
     rows = stream.table.num_rows
     counted = np.ones(rows, bool)
-    if definition.filter_parts is not None:
-        path, literal = definition.filter_parts
-        counted = values.matches(stream.columns[path], literal.encode())
     reasons: dict[int, str] = {}
-    dimensions = stream.dimension_codes(definition.dimensions)
-    _reject_long(dimensions, definition, stream, reasons)
+    if definition.filter is not None:
+        counted, reasons = stream.derived.truths(definition.filter)
+    dimensions, faults = stream.dimension_codes(definition.dimensions)
+    reasons = faults | reasons
     items, exact = Codes(np.zeros(rows, np.int64), [""]), None
     if definition.aggregation == "unique_count":
-        items = values.texts(stream.columns[definition.value or ""])
+        items, faults = stream.texts(definition.value or "")
+        reasons = faults | reasons
         _reject_items(items, reasons)
     elif definition.value is not None:
-        exact, faults = values.numbers(stream.columns[definition.value])
+        exact, faults = stream.numbers(definition.value)
         reasons = faults | reasons
         if definition.keeps_samples:
             items = _samples(stream)
@@ -207,19 +233,6 @@ def _fold_meter(stream: _Stream, meter: ActiveMeter) -> Fold:
         rejections = _rejections(stream.table, meter, refused, reasons)
         counted[list(reasons)] = False
     return _grouped(stream, meter, rejections, np.flatnonzero(counted), dimensions, items, exact)
-
-
-def _reject_long(
-    dimensions: Codes, definition: MeterDefinition, stream: _Stream, reasons: dict[int, str]
-) -> None:
-    """Refuse the rows that have a dimension longer than a dimension may be."""
-    if max(map(len, dimensions.values)) <= TEXT_LENGTH_MAX:
-        return
-    for path in definition.dimensions.values():
-        column = values.texts(stream.columns[path])
-        long = np.array([len(text) > TEXT_LENGTH_MAX for text in column.values])[column.codes]
-        for row in np.flatnonzero(long).tolist():
-            reasons[row] = f"a dimension is {_TOO_LONG}"
 
 
 def _reject_items(items: Codes, reasons: dict[int, str]) -> None:

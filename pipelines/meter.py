@@ -7,9 +7,22 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from pipelines.expression import Expression, Role, parse
+from pipelines.expression_text import LENGTH_MAX, ExpressionError
 
 Aggregation = Literal[
     "count", "sum", "avg", "min", "max", "unique_count", "percentile", "latest", "weighted_sum"
@@ -20,15 +33,40 @@ VALUE_SCALE = 12
 """Values have at most 12 decimals and 18 digits before the point; others are rejected."""
 VALUE_DIGITS_MAX = 18
 
-WINDOWS = {"1m": timedelta(minutes=1), "15m": timedelta(minutes=15), "1h": timedelta(hours=1)}
+WINDOWS = {
+    "1m": timedelta(minutes=1),
+    "15m": timedelta(minutes=15),
+    "1h": timedelta(hours=1),
+    "1d": timedelta(days=1),
+}
+"""Each is made of whole windows of those before it."""
+TYPES_MAX = 16
 
 _PATH = re.compile(r"^\$(\.[A-Za-z_][A-Za-z0-9_]*)+$")
-_FILTER = re.compile(
-    r"^data((?:\.[A-Za-z_][A-Za-z0-9_]*)+)\s*==\s*"
-    r"(\"(?:[^\"\\]|\\.)*\"|'[^'\\]*'|true|false|-?\d+(?:\.\d+)?)$"
-)
+_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 
-JsonPath = Annotated[str, Field(max_length=256)]
+
+def _checked(role: Role, text: str) -> str:
+    if text.startswith("$"):
+        if role == "filter":
+            raise ValueError("a filter is an expression, such as data.cached == false")
+        if len(text) > 256 or not _PATH.match(text):
+            raise ValueError(f"not a JSON path like $.a.b: {text[:80]}")
+        return text
+    try:
+        parse(text, role)
+    except ExpressionError as error:
+        places = {"line": error.line, "column": error.column, "caret": error.caret}
+        reason = error.reason.replace("{", "{{").replace("}", "}}")
+        raise PydanticCustomError("expression", reason, places) from error
+    return text
+
+
+_Text = Annotated[str, Field(max_length=LENGTH_MAX)]
+Filter = Annotated[_Text, AfterValidator(partial(_checked, "filter"))]
+Value = Annotated[_Text, AfterValidator(partial(_checked, "text"))]
+"""A JSON path, `$.a.b`, or an expression."""
+EventType = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class MeterDefinition(BaseModel):
@@ -36,48 +74,60 @@ class MeterDefinition(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    key: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
-    event_type: str = Field(min_length=1, max_length=256)
+    key: str = Field(pattern=_NAME.pattern)
+    event_type: EventType | None = None
+    """The CloudEvents type that counts; or several, as `event_types`."""
+    event_types: tuple[EventType, ...] = Field(default=(), max_length=TYPES_MAX)
     aggregation: Aggregation
-    value: JsonPath | None = None
-    """JSON path of the value in `data`; absent for count."""
+    value: Value | None = None
+    """JSON path of the value in `data`, or an expression; absent for count."""
     percentile: Decimal | None = Field(default=None, gt=0, le=100, max_digits=6, decimal_places=3)
     """Which one, for percentile: 95 is the value that 95 % of the events do not exceed."""
     per: Literal["second", "hour"] | None = None
     """For weighted_sum: a gauge of 3 over two hours is 6 per hour, and 21,600 per second."""
-    dimensions: Mapping[str, JsonPath] = Field(default_factory=dict, max_length=8)
-    filter: str | None = None
-    """`data.<path> == <literal>`: only such events count."""
-    window: Literal["1m", "15m", "1h"] = "15m"
-    unit: str = ""
-    display_name: str = ""
+    dimensions: Mapping[str, Value] = Field(default_factory=dict, max_length=8)
+    """By name, a JSON path or an expression."""
+    filter: Filter | None = None
+    """Only events for which this expression is true count."""
+    window: Literal["1m", "15m", "1h", "1d"] = "15m"
+    unit: str = Field(default="", max_length=64)
+    display_name: str = Field(default="", max_length=256)
 
     @field_validator("value")
     @classmethod
-    def _is_path(cls, value: str | None) -> str | None:
-        if value is not None and not _PATH.match(value):
-            raise ValueError(f"not a JSON path like $.a.b: {value}")
+    def _is_number(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("aggregation") != "unique_count":
+            _checked("value", value)
         return value
 
     @field_validator("dimensions")
     @classmethod
-    def _are_paths(cls, dimensions: Mapping[str, str]) -> Mapping[str, str]:
-        for name, path in dimensions.items():
-            if not re.match(r"^[a-z][a-z0-9_]{0,62}$", name):
+    def _are_named(cls, dimensions: Mapping[str, str]) -> Mapping[str, str]:
+        for name in dimensions:
+            if not _NAME.match(name):
                 raise ValueError(f"not a dimension name (a-z, 0-9, _): {name}")
-            if not _PATH.match(path):
-                raise ValueError(f"not a JSON path like $.a.b: {path}")
         return dict(sorted(dimensions.items()))
 
-    @field_validator("filter")
+    @model_validator(mode="before")
     @classmethod
-    def _is_filter(cls, text: str | None) -> str | None:
-        if text is not None and not _FILTER.match(text):
-            raise ValueError(f"not a filter like data.cached == false: {text}")
-        return text
+    def _one_form(cls, given: Any) -> Any:
+        """Give one list of one type, and several types in any order, one form."""
+        if not isinstance(given, dict) or not isinstance(given.get("event_types"), list | tuple):
+            return given
+        types = [one for one in given["event_types"] if isinstance(one, str)]
+        if len(types) != len(given["event_types"]) or not types:
+            return given
+        rest = {name: value for name, value in given.items() if name != "event_types"}
+        if given.get("event_type") is not None:
+            return given
+        if len(set(types)) == 1:
+            return rest | {"event_type": types[0]}
+        return rest | {"event_types": sorted(set(types))}
 
     @model_validator(mode="after")
     def _has_its_value(self) -> "MeterDefinition":
+        if (self.event_type is None) != bool(self.event_types):
+            raise ValueError("a meter has an event_type, or else event_types")
         if (self.aggregation == "count") != (self.value is None):
             needs = "takes no value" if self.aggregation == "count" else "needs a value"
             raise ValueError(f"a meter that aggregates by {self.aggregation} {needs}")
@@ -115,14 +165,27 @@ class MeterDefinition(BaseModel):
         return f"{self.aggregation}({self.per})" if self.per is not None else self.aggregation
 
     @property
-    def filter_parts(self) -> tuple[str, str] | None:
-        """The filter's JSON path and the JSON text of its literal, or None without a filter."""
-        if self.filter is None:
-            return None
-        match = _FILTER.match(self.filter)
-        assert match is not None  # noqa: S101 - held by the validator
-        literal = match.group(2)
-        return f"${match.group(1)}", f'"{literal[1:-1]}"' if literal[0] == "'" else literal
+    def types(self) -> tuple[str, ...]:
+        """The CloudEvents types that count, sorted."""
+        return self.event_types if self.event_type is None else (self.event_type,)
+
+    @property
+    def is_slow(self) -> bool:
+        """True where an expression is evaluated event by event, not by column."""
+        return any(expression.is_slow for expression in self.expressions)
+
+    @property
+    def expressions(self) -> list[Expression]:
+        """The expressions among filter, value and dimensions; JSON paths are none."""
+        given: list[tuple[str | None, Role]] = [(self.filter, "filter")]
+        given.append((self.value, "text" if self.aggregation == "unique_count" else "value"))
+        given += [(text, "text") for text in self.dimensions.values()]
+        return [parse(text, role) for text, role in given if text and not is_path(text)]
+
+
+def is_path(text: str) -> bool:
+    """Tell a JSON path from an expression."""
+    return text.startswith("$")
 
 
 def path_names(path: str) -> list[str]:
@@ -131,5 +194,6 @@ def path_names(path: str) -> list[str]:
 
 
 def to_row(definition: MeterDefinition) -> dict[str, Any]:
-    """Return the definition as JSON-ready fields, defaults included."""
-    return definition.model_dump(mode="json")
+    """Return the definition as JSON-ready fields, those that are absent left out."""
+    fields = definition.model_dump(mode="json", exclude_none=True)
+    return {name: value for name, value in fields.items() if value not in ("", [], {})}

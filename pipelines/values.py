@@ -6,7 +6,7 @@ Whether a value can be used depends on that value alone, never on the others of 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -21,6 +21,9 @@ VALUE_TYPE = pa.decimal128(38, VALUE_SCALE)
 TEXT_LENGTH_MAX = 256
 """Longest value of a dimension, and longest item of unique_count, in characters."""
 MISSING = "the value is missing"
+
+EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
+"""Python's own context rounds to 28 digits; quantities have more."""
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,9})?")
 _VALUE_LIMIT = 10**VALUE_DIGITS_MAX
@@ -140,17 +143,6 @@ def plain_text(value: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def matches(column: Column, literal: bytes) -> Any:
-    """Tell per row whether the value equals a JSON literal, in kind and in value."""
-    wanted = _scalar(literal)
-    codes, distinct = _coded(column)
-    if column.kind == "text":
-        equal = [value is not None and ("text", value) == wanted for value in distinct]
-    else:
-        equal = [raw is not None and _scalar(raw) == wanted for raw in distinct]
-    return np.array(equal, bool)[codes]
-
-
 def text_of(raw: bytes | None) -> str:
     """Return a JSON value as text: missing is empty, a number as sent."""
     if raw is None:
@@ -168,17 +160,3 @@ def _coded(column: Column) -> tuple[Any, list[Any]]:
     kind = pa.string() if column.kind == "text" else pa.binary()
     encoded = pa.array(column.values, kind).dictionary_encode(null_encoding="encode")
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
-
-
-def _scalar(raw: bytes) -> tuple[str, str | Decimal | bool | None]:
-    """Return a JSON text's kind and value, so that 1 equals 1.0 and not "1" or true."""
-    try:
-        if raw[:1] == b'"':
-            return "text", msgspec.json.decode(raw, type=str)
-        if raw in {b"true", b"false"}:
-            return "truth", raw == b"true"
-        if raw[:1] in b"-0123456789":
-            return "number", Decimal(raw.decode())
-    except (msgspec.MsgspecError, InvalidOperation, UnicodeDecodeError):
-        pass
-    return "other", None

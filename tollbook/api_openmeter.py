@@ -104,7 +104,7 @@ def _meter(definition: Mapping[str, Any], created: datetime, updated: datetime) 
         "slug": definition["key"],
         "name": definition.get("display_name") or definition["key"],
         "aggregation": definition["aggregation"].upper(),
-        "eventType": definition["event_type"],
+        "eventType": definition.get("event_type") or ", ".join(definition["event_types"]),
         "groupBy": dict(definition.get("dimensions") or {}),
         "createdAt": instant_text(created),
         "updatedAt": instant_text(updated),

@@ -317,3 +317,29 @@ def test_faults_speak_of_things_not_of_classes() -> None:
     assert faults
     assert all(fault.startswith("1.yaml:1: meter") for fault in faults)
     assert "definition" not in "".join(faults)
+
+
+def test_a_fault_in_an_expression_names_line_of_the_file_column_and_reason() -> None:
+    text = "meters:\n- key: m\n  event_type: t\n  aggregation: sum\n  value: data.n * 2\n"
+    faults = faults_of(
+        text + "  dimensions:\n    tier: data.n > 10 ? 'big'\n  filter: data.a + 1\n"
+    )
+    tier, chosen = faults
+    assert tier.splitlines() == [
+        "1.yaml:7: dimensions.tier: column 20: it ends where something is missing",
+        "    data.n > 10 ? 'big'",
+        "                       ^",
+    ]
+    assert chosen.splitlines()[0] == (
+        "1.yaml:8: filter: column 1: a filter is true or false, and this is a number"
+    )
+    [fault] = faults_of(text.replace("data.n * 2", "data.n > 2"))
+    assert fault.startswith("1.yaml:5: value: column 1: a value is a number")
+
+
+def test_event_types_are_one_or_several_in_any_order() -> None:
+    shape = "meters: [{{key: m, aggregation: count, {}}}]"
+    assert faults_of(shape.format("event_types: [b, a, b]")) == []
+    for wrong in ("unit: x", "event_type: a, event_types: [b]", "event_types: []"):
+        [fault] = faults_of(shape.format(wrong))
+        assert fault == "1.yaml:1: meter: a meter has an event_type, or else event_types"

@@ -148,13 +148,23 @@ def test_dimensions_are_text_by_path_and_missing_ones_are_empty() -> None:
         (b'{"a":"1"}', "data.a == 1", False),
         (b'{"a":false}', "data.a == false", True),
         (b'{"a":0}', "data.a == false", False),
-        (b"{}", "data.a == false", False),
     ],
 )
 def test_a_filter_compares_kind_and_value(text: bytes, filter_text: str, matches: bool) -> None:
     found = fold(events(text), aggregation="count", filter=filter_text)
     assert bool(found.worth_by_key()) is matches
     assert not found.rejections
+
+
+def test_an_event_without_what_the_filter_asks_is_rejected_with_the_reason() -> None:
+    texts = (b"{}", b'{"a":null}', b'{"a":1}', b'{"a":true}')
+    found = fold(events(*texts), aggregation="count", filter="data.a")
+    assert [worth[0] for worth in found.worth_by_key().values()] == [1]
+    assert [one.reason for one in found.rejections] == [
+        "data.a is missing",
+        "data.a is missing",
+        "the filter gives 1, not true or false",
+    ]
 
 
 def test_an_event_that_the_filter_leaves_out_is_not_rejected_for_its_value() -> None:

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 
 from pipelines.decimals import added, column_of, limbs_of
-from pipelines.fold import EXACT, ActiveMeter, WindowKey, Worth, combine, fold_all
+from pipelines.fold import ActiveMeter, WindowKey, Worth, combine, fold_all
 from pipelines.meter import MeterDefinition
 from pipelines.position import LogPartition
 from pipelines.segment import first_segment
-from pipelines.values import VALUE_TYPE
+from pipelines.values import EXACT, VALUE_TYPE
 from pipelines.windows import SegmentWindows
 from tests.unit.pipelines.test_fold import NOON, events
 
