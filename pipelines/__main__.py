@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import clickhouse_connect
 import psycopg
@@ -33,6 +34,7 @@ from pipelines.settings import WorkerSettings
 from pipelines.verdict import Judge
 
 _BROKER_PATIENCE_S = 60.0
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def main() -> int:
@@ -72,7 +74,10 @@ def _build(number: int, workers: int) -> Worker | None:
     settings = WorkerSettings.model_validate({})
     book = PostgresSegments(psycopg.connect(settings.postgres_dsn, autocommit=True))
     clickhouse: Any = clickhouse_connect.get_client(
-        dsn=settings.clickhouse_url, autogenerate_session_id=False
+        dsn=settings.clickhouse_url,
+        autogenerate_session_id=False,
+        # Compressing for a server on the same machine costs both sides more than it saves.
+        compress=urlsplit(settings.clickhouse_url).hostname not in _LOOPBACK,
     )
     seed, deployment = book.deployment()
     memory = RedisIdentities(redis.Redis.from_url(settings.redis_url), deployment)
