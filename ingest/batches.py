@@ -45,6 +45,13 @@ class Batches:
         self.events = 0
         self.size = 0
 
+    def spread_over(self, partitions: int) -> None:
+        """Spread what comes over so many partitions; nothing may wait."""
+        assert not self._waiting  # noqa: S101 - flushed by the caller
+        self._partitions = partitions
+        self._known = {}
+        self._known_count = 0
+
     def add(self, columns: Columns) -> None:
         """Take one request's events."""
         self._waiting.append(columns)

@@ -11,6 +11,7 @@ from typing import Protocol
 from ingest.batches import Batches
 from ingest.columns import Columns
 from ingest.limits import FlowLimits
+from ingest.usage_log import UsageLog
 
 OnSettled = Callable[[str | None], None]
 """Called once per request: with None when its events are acknowledged, else with the reason."""
@@ -21,6 +22,9 @@ class Producer(Protocol):
 
     is_down: bool
     records_waiting: int
+
+    def write_to(self, topic: str) -> None:
+        """Write to a topic from now on; what was handed over before still goes where it was."""
 
     def produce(
         self, records: list[tuple[int, bytes]], on_delivered: Callable[[str | None], None]
@@ -41,6 +45,8 @@ class Flow:
         self._linger_seconds = limits.linger_ms / 1000
         self._callbacks: list[OnSettled] = []
         self._timer: TimerHandle | None = None
+        self.refused_because: str | None = None
+        """Why nothing may be written to the log now, where that is so."""
         self.waiting_bytes = 0
         self.reading_bytes = 0
         """Of bodies that are still coming in; the protocol keeps it."""
@@ -50,13 +56,21 @@ class Flow:
         """Tell whether the last delivery failed."""
         return self._producer.is_down
 
+    def follow(self, usage_log: UsageLog) -> None:
+        """Write to another log from now on; what waits still goes where it was taken for."""
+        self.flush()
+        self._batches.spread_over(usage_log.partitions)
+        self._producer.write_to(usage_log.topic)
+
     def has_room(self, size: int) -> bool:
         """Tell whether so many more bytes may wait."""
         return self.waiting_bytes + self.reading_bytes + size <= self._limits.waiting_bytes_max
 
     def takes_more(self) -> bool:
         """Tell whether a request has a chance: the broker answers, or nobody is trying it."""
-        return not (self._producer.is_down and (self._producer.records_waiting or self._callbacks))
+        return self.refused_because is None and not (
+            self._producer.is_down and (self._producer.records_waiting or self._callbacks)
+        )
 
     def submit(self, columns: Columns, on_settled: OnSettled) -> None:
         """Take a request's events into the next flush."""

@@ -66,7 +66,8 @@ class Intake:
         if not self._flow.has_room(size):
             return answers.busy("queue-full", "too much is waiting for the log; send it again")
         if not self._flow.takes_more():
-            return answers.busy("log-away", "the log does not answer; send it again", 2)
+            why = self._flow.refused_because or "the log does not answer"
+            return answers.busy("log-away", f"{why}; send it again", 2)
         return None
 
     def status(self, request: Head, gauges: dict[str, int]) -> Answer:
@@ -75,6 +76,8 @@ class Intake:
             return Answer(200, self._counters.exposition(gauges), _TEXT)
         if request.path == b"/healthz":
             return Answer(200, b"ok\n", b"text/plain")
+        if self._flow.refused_because is not None:
+            return answers.busy("not-ready", self._flow.refused_because)
         if self.is_draining or self._flow.is_broker_away or not self._keys.is_loaded:
             return answers.busy("not-ready", "draining, or the log does not answer")
         return Answer(200, b"ready\n", b"text/plain")

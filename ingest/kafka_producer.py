@@ -8,9 +8,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
 from ingest.topic import (
@@ -20,6 +21,7 @@ from ingest.topic import (
     TOPIC,
     TOPIC_SETTINGS,
 )
+from ingest.usage_log import LogAlarmError, UsageLog
 
 log = logging.getLogger(__name__)
 
@@ -30,30 +32,50 @@ OnDelivered = Callable[[str | None], None]
 
 
 class TopicError(RuntimeError):
-    """The usage topic is missing, or would lose events as it is set up."""
+    """The usage topic would lose events as it is set up."""
 
 
 class BrokerAwayError(RuntimeError):
     """Kafka does not answer."""
 
 
-def verify_topic(bootstrap: str, timeout_seconds: float = 10.0) -> int:
-    """Return the number of partitions of the usage topic, once its settings are as they must be.
+def verify_topic(bootstrap: str, usage_log: UsageLog, timeout_seconds: float = 10.0) -> None:
+    """Check that the topic is the one on record.
+
+    More partitions than on record are none of a producer's concern: it goes on with those it has.
 
     Raises:
         BrokerAwayError: Kafka does not answer.
-        TopicError: missing, or set up to lose events; names the setting and its remedy.
+        LogAlarmError: the topic is missing, or was made anew.
     """
-    settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0, "logger": log}
-    admin = AdminClient(settings)
-    resource = ConfigResource(ConfigResource.Type.TOPIC, TOPIC)
+    name = usage_log.topic
     try:
-        # Asked for by name, a missing topic would be made by a broker that creates topics itself.
-        topic = admin.list_topics(timeout=timeout_seconds).topics.get(TOPIC)
-        if topic is None:
-            raise TopicError(f"topic {TOPIC} is missing at {bootstrap}")
-        future = admin.describe_configs([resource], request_timeout=timeout_seconds)[resource]
-        found = {name: entry.value for name, entry in future.result().items()}
+        asked = _admin(bootstrap).describe_topics(
+            TopicCollection([name]), request_timeout=timeout_seconds
+        )
+        found = asked[name].result()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise LogAlarmError(f"topic {name} is gone") from error
+        raise BrokerAwayError(f"Kafka at {bootstrap} does not answer: {error}") from error
+    if str(found.topic_id) != usage_log.topic_id:
+        raise LogAlarmError(
+            f"topic {name} was made anew: its id is {found.topic_id},"
+            f" on record is {usage_log.topic_id}"
+        )
+
+
+def verify_settings(bootstrap: str, topic: str, timeout_seconds: float = 10.0) -> None:
+    """Check that a topic is set up to lose nothing.
+
+    Raises:
+        BrokerAwayError: Kafka does not answer.
+        TopicError: set up to lose events; names the setting and its remedy.
+    """
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    try:
+        asked = _admin(bootstrap).describe_configs([resource], request_timeout=timeout_seconds)
+        found = {name: entry.value for name, entry in asked[resource].result().items()}
     except KafkaException as error:
         raise BrokerAwayError(f"Kafka at {bootstrap} does not answer: {error}") from error
     wrong = [
@@ -63,9 +85,14 @@ def verify_topic(bootstrap: str, timeout_seconds: float = 10.0) -> int:
     ]
     if wrong:
         raise TopicError(
-            f"topic {TOPIC} would lose events: {'; '.join(wrong)}; set it with kafka-configs.sh"
+            f"topic {topic} would lose events: {'; '.join(wrong)}; set it with kafka-configs.sh"
         )
-    return len(topic.partitions)
+
+
+@cache
+def _admin(bootstrap: str) -> AdminClient:
+    settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0, "logger": log}
+    return AdminClient(settings)
 
 
 class _Group:
@@ -88,7 +115,11 @@ class RecordProducer:
     """An idempotent producer that is replaced when it breaks for good."""
 
     def __init__(
-        self, bootstrap: str, loop: asyncio.AbstractEventLoop, delivery_seconds_max: int
+        self,
+        bootstrap: str,
+        loop: asyncio.AbstractEventLoop,
+        delivery_seconds_max: int,
+        topic: str = TOPIC,
     ) -> None:
         self._loop = loop
         self._settings = {
@@ -109,6 +140,7 @@ class RecordProducer:
             "log_level": 3,
         }
         self._producer = Producer(self._settings)
+        self._topic = topic
         self._retired: list[Any] = []
         self._polling = False
         self._is_broken = False
@@ -117,10 +149,17 @@ class RecordProducer:
         """True from a failed delivery to the next successful one."""
         self.restarts = 0
 
+    def write_to(self, topic: str) -> None:
+        """Write to a topic from now on; a client of its own learns its partitions at once."""
+        self._topic = topic
+        self._replace()
+
     def produce(self, records: list[tuple[int, bytes]], on_delivered: OnDelivered) -> None:
         """Hand over records; `on_delivered` is called when the fate of all of them is known."""
         if self._is_broken:
+            log.warning("kafka: the producer broke for good; a new one takes over")
             self._replace()
+            self.restarts += 1
         group = _Group(on_delivered)
 
         def on_delivery(error: KafkaError | None, _message: Any) -> None:
@@ -129,7 +168,7 @@ class RecordProducer:
         for partition, value in records:
             try:
                 self._producer.produce(
-                    TOPIC,
+                    self._topic,
                     value,
                     partition=partition,
                     headers=_HEADERS,
@@ -174,11 +213,9 @@ class RecordProducer:
 
     def _replace(self) -> None:
         """Start a new producer; the old one reports on what it still has."""
-        log.warning("kafka: the producer broke for good; a new one takes over")
         self._retired.append(self._producer)
         self._producer = Producer(self._settings)
         self._is_broken = False
-        self.restarts += 1
 
     def close(self, seconds: float) -> int:
         """Wait for the records under way; returns how many are left without a report."""

@@ -19,12 +19,15 @@ from ingest.flow import Flow
 from ingest.httptools_protocol import HttpProtocol
 from ingest.httptools_server import SWEEP_SECONDS, HttpServer
 from ingest.intake import Intake
-from ingest.kafka_producer import BrokerAwayError, RecordProducer, TopicError, verify_topic
+from ingest.kafka_producer import BrokerAwayError, RecordProducer, TopicError, verify_settings
 from ingest.keys import KeyRing
 from ingest.limits import EventLimits, FlowLimits, RequestLimits, from_environment
 from ingest.linux_workers import MISCONFIGURED
 from ingest.postgres_keys import KeysUnavailableError, read_keys
+from ingest.postgres_log import read_log
 from ingest.rehearsal import rehearse
+from ingest.usage_log import LogAlarmError
+from ingest.uvloop_follower import LogFollower
 
 log = logging.getLogger("ingest")
 
@@ -102,7 +105,7 @@ def run_worker(settings: WorkerSettings) -> int:
     except TopicError as error:
         sys.stderr.write(f"ingest: {error}\n")
         return MISCONFIGURED
-    except (BrokerAwayError, KeysUnavailableError, OSError) as error:
+    except (BrokerAwayError, KeysUnavailableError, LogAlarmError, OSError) as error:
         sys.stderr.write(f"ingest: {error}\n")
         return 1
 
@@ -114,14 +117,19 @@ async def _serve(settings: WorkerSettings) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
-    partitions = await _verified_partitions(settings.kafka_bootstrap)
     keys = KeyRing()
     refresher = KeyRefresher(keys, settings.postgres_dsn, loop)
     if not await refresher.refresh():
         raise KeysUnavailableError("Postgres does not answer, so no API key is known")
-    producer = RecordProducer(settings.kafka_bootstrap, loop, settings.flow.delivery_seconds_max)
-    batches = Batches(partitions, settings.flow.record_bytes_max)
+    usage_log = await asyncio.to_thread(read_log, settings.postgres_dsn)
+    producer = RecordProducer(
+        settings.kafka_bootstrap, loop, settings.flow.delivery_seconds_max, usage_log.topic
+    )
+    batches = Batches(usage_log.partitions, settings.flow.record_bytes_max)
     flow = Flow(loop, batches, producer, settings.flow)
+    follower = LogFollower(flow, settings.kafka_bootstrap, settings.postgres_dsn, usage_log)
+    await _wait_for_broker(follower)
+    await asyncio.to_thread(verify_settings, settings.kafka_bootstrap, usage_log.topic)
     counters = Counters()
     intake = Intake(
         keys=keys,
@@ -141,6 +149,7 @@ async def _serve(settings: WorkerSettings) -> int:
     )
     tasks = [
         asyncio.create_task(refresher.run(settings.flow.keys_refresh_seconds)),
+        asyncio.create_task(follower.run(settings.flow.keys_refresh_seconds)),
         asyncio.create_task(_sweep(server)),
         asyncio.create_task(_summarize(counters)),
     ]
@@ -168,16 +177,18 @@ async def _drain(server: HttpServer, producer: RecordProducer, seconds_max: floa
     return 1 if cut or left else 0
 
 
-async def _verified_partitions(bootstrap: str) -> int:
-    """Wait for Kafka within bounds; returns the number of partitions of the topic."""
+async def _wait_for_broker(follower: LogFollower) -> None:
+    """Look at the log, within bounds, until Kafka answers."""
     deadline = asyncio.get_running_loop().time() + _START_SECONDS_MAX
     while True:
         try:
-            return await asyncio.to_thread(verify_topic, bootstrap, 5.0)
+            await follower.look()
         except BrokerAwayError:
             if asyncio.get_running_loop().time() > deadline:
                 raise
             await asyncio.sleep(0.5)
+        else:
+            return
 
 
 def _listening_socket(settings: WorkerSettings) -> socket.socket:

@@ -1,21 +1,25 @@
 """One worker: `python -m pipelines --worker I --workers N` counts the partitions p mod N = I.
 
-Ends with status 0 on SIGTERM, after writing what it has read; with another status on any fault,
-for its supervisor to start it again. It keeps nothing that the log does not hold.
+It reads every open log, and looks again and again at which those are. Ends with status 0 on
+SIGTERM, after writing what it has read; with another status on any fault, for its supervisor to
+start it again. It keeps nothing that the log does not hold.
 """
 
 import argparse
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import clickhouse_connect
 import psycopg
 import redis
+from bytewax.errors import BytewaxRuntimeError
 from bytewax.run import cli_main
 
 from pipelines.bytewax_dataflow import Worker, build_dataflow
@@ -23,18 +27,119 @@ from pipelines.clickhouse_archive import ClickHouseArchive
 from pipelines.clickhouse_corrections import ClickHouseCorrections
 from pipelines.clickhouse_progress import ClickHouseProgress
 from pipelines.clickhouse_writer import ClickHouseWriter
-from pipelines.kafka_source import KafkaSource, LogAlarmError, verify_log
+from pipelines.kafka_source import KafkaSource, LogAlarmError
+from pipelines.kafka_topics import KafkaTopics
+from pipelines.outage import TransientError
 from pipelines.partition import Flush, PartitionLog, SegmentMismatchError
 from pipelines.position import LogPartition
+from pipelines.postgres_logs import PostgresLogs
 from pipelines.postgres_segments import PostgresSegments
 from pipelines.progress import Mark
 from pipelines.redis_identities import RedisIdentities
-from pipelines.segment import SlicePlan
+from pipelines.segment import Segment, SlicePlan
 from pipelines.settings import WorkerSettings
 from pipelines.verdict import Judge
+from pipelines.worker_plan import Plan, Share, make_plan
 
 _BROKER_PATIENCE_S = 60.0
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_LOOK_SECONDS = 2.0
+_RETRY_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Servers:
+    """The servers of one worker, and what it knows of its partitions."""
+
+    settings: WorkerSettings
+    share: Share
+    book: PostgresSegments
+    clickhouse: Any
+    topics: KafkaTopics
+    suspended: dict[LogPartition, str] = field(default_factory=dict)
+    """Partitions whose segments were not as agreed, and how; until this process ends."""
+
+    @classmethod
+    def connect(cls, settings: WorkerSettings, share: Share) -> "Servers":
+        """Return connections of their own."""
+        return cls(
+            settings,
+            share,
+            PostgresSegments(psycopg.connect(settings.postgres_dsn, autocommit=True)),
+            clickhouse_connect.get_client(
+                dsn=settings.clickhouse_url,
+                autogenerate_session_id=False,
+                # Compressing for a server on the same machine costs both more than it saves.
+                compress=urlsplit(settings.clickhouse_url).hostname not in _LOOPBACK,
+            ),
+            KafkaTopics(settings.kafka_bootstrap),
+        )
+
+    def plan(
+        self,
+        connection: "psycopg.Connection[Any]",
+        starts: Mapping[LogPartition, int],
+        counted: Mapping[LogPartition, int],
+    ) -> Plan:
+        """Return what to read now."""
+        logs = PostgresLogs(connection).open_logs()
+        topics = self.topics.find(logs, self.share.of(logs))
+        return make_plan(self.share, logs, topics, starts, counted, self.suspended)
+
+    def build(self) -> tuple[Plan, Worker]:
+        """Return what is read, and the dataflow's state where each partition's segment starts."""
+        memory, seed = self._memory()
+        slices = SlicePlan(self.settings.slice_events, self.settings.slices_max)
+        marks = ClickHouseProgress(self.clickhouse).marks()
+        resumed = {}
+        for at in self.share.of(PostgresLogs(self.book.connection).open_logs()):
+            resumed[at] = self.book.resume(at, marks.get(at, Mark(0, 0)).next_offset)
+        starts = {at: _start_of(segment) for at, (segment, _) in resumed.items()}
+        plan = self._patient_plan(starts, {at: mark.next_offset for at, mark in marks.items()})
+        worker = Worker(
+            source=KafkaSource(
+                self.settings.kafka_bootstrap, plan.logs, {at: starts[at] for at in plan.places}
+            ),
+            corrections=ClickHouseCorrections(self.clickhouse, seed),
+            writer=ClickHouseWriter(self.clickhouse),
+            flushed=_log_flush,
+        )
+        archive = ClickHouseArchive(self.clickhouse)
+        for at in plan.places:
+            segment, slice_starts = resumed[at]
+            worker.logs[at] = PartitionLog(
+                at=at,
+                book=self.book,
+                judge=Judge(memory, archive, archived=starts[at], claimed=starts[at]),
+                desk=worker,
+                seed=seed,
+                plan=slices,
+                segment=segment,
+                slice_starts=slice_starts,
+                next_offset=starts[at],
+                time_max_us=marks.get(at, Mark(0, 0)).time_max_us,
+            )
+        return plan, worker
+
+    def _memory(self) -> tuple[RedisIdentities, int]:
+        seed, deployment = self.book.deployment()
+        memory = RedisIdentities(redis.Redis.from_url(self.settings.redis_url), deployment)
+        memory.check_settings()
+        return memory, seed
+
+    def _patient_plan(
+        self, starts: Mapping[LogPartition, int], counted: Mapping[LogPartition, int]
+    ) -> Plan:
+        deadline = time.monotonic() + _BROKER_PATIENCE_S
+        while True:
+            try:
+                plan = self.plan(self.book.connection, starts, counted)
+                # A log that was opened in between is read from the next plan on.
+                return Plan(plan.logs, tuple(p for p in plan.places if p in starts), plan.alarms)
+            except TransientError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS)
 
 
 def main() -> int:
@@ -45,75 +150,80 @@ def main() -> int:
     options = parser.parse_args()
     if not 0 <= options.worker < options.workers:
         parser.error("--worker must be at least 0 and below --workers")
-    try:
-        worker = _build(options.worker, options.workers)
-    except LogAlarmError as alarm:
-        _say(f"alarm: {alarm}")
-        return 3
-    if worker is None:
-        _say(f"worker {options.worker} of {options.workers} has no partition; nothing to do")
-        signal.sigwait([signal.SIGTERM, signal.SIGINT])
-        return 0
+    settings = WorkerSettings.model_validate({})
+    share = Share(options.worker, options.workers)
+    servers = Servers.connect(settings, share)
+    told_to_stop = threading.Event()
+    running: list[Worker] = []
 
     def stop(*_: object) -> None:
-        worker.is_stopping = True
+        told_to_stop.set()
+        for worker in running:
+            worker.is_stopping = True
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    # The supervisor takes a worker that says this for ready.
-    _say("ready: reads partitions " + ",".join(str(at.partition) for at in worker.logs))
-    try:
-        cli_main(build_dataflow(worker))  # type: ignore[no-untyped-call]
-    except (LogAlarmError, SegmentMismatchError) as alarm:
-        _say(f"alarm: {alarm}")
-        return 3
+    while not told_to_stop.is_set():
+        plan, worker = servers.build()
+        running[:] = [worker]
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        _run(servers, plan, worker)
     return 0
 
 
-def _build(number: int, workers: int) -> Worker | None:
-    settings = WorkerSettings.model_validate({})
-    book = PostgresSegments(psycopg.connect(settings.postgres_dsn, autocommit=True))
-    clickhouse: Any = clickhouse_connect.get_client(
-        dsn=settings.clickhouse_url,
-        autogenerate_session_id=False,
-        # Compressing for a server on the same machine costs both sides more than it saves.
-        compress=urlsplit(settings.clickhouse_url).hostname not in _LOOPBACK,
-    )
-    seed, deployment = book.deployment()
-    memory = RedisIdentities(redis.Redis.from_url(settings.redis_url), deployment)
-    memory.check_settings()
-    plan = SlicePlan(settings.slice_events, settings.slices_max)
-    log = book.logs()[-1]
-    stored = ClickHouseProgress(clickhouse).marks()
-    partitions = [p for p in range(log.partitions) if p % workers == number]
-    if not partitions:
-        return None
-    marks = {p: stored.get(LogPartition(log.log, p), Mark(0, 0)) for p in partitions}
-    progress = {p: mark.next_offset for p, mark in marks.items()}
-    verify_log(settings.kafka_bootstrap, log, progress, _BROKER_PATIENCE_S)
-    resumed = {p: book.resume(LogPartition(log.log, p), end) for p, end in progress.items()}
-    starts = {p: segment.start_offset if segment else 0 for p, (segment, _) in resumed.items()}
-    worker = Worker(
-        source=KafkaSource(settings.kafka_bootstrap, log, starts),
-        corrections=ClickHouseCorrections(clickhouse, seed),
-        writer=ClickHouseWriter(clickhouse),
-        flushed=_log_flush,
-    )
-    for partition, (segment, slice_starts) in resumed.items():
-        at, start = LogPartition(log.log, partition), starts[partition]
-        worker.logs[at] = PartitionLog(
-            at=at,
-            book=book,
-            judge=Judge(memory, ClickHouseArchive(clickhouse), archived=start, claimed=start),
-            desk=worker,
-            seed=seed,
-            plan=plan,
-            segment=segment,
-            slice_starts=slice_starts,
-            next_offset=start,
-            time_max_us=marks[partition].time_max_us,
-        )
-    return worker
+def _run(servers: Servers, plan: Plan, worker: Worker) -> None:
+    """Count by a plan until another one is needed."""
+    # What the supervisor shows until the next plan.
+    _say("alarms end")
+    for alarm in plan.alarms:
+        _say(f"alarm: {alarm}")
+    # The supervisor takes a worker that says this for ready.
+    _say(f"ready: reads partitions {','.join(map(str, plan.places)) or '(none)'}")
+    ended = threading.Event()
+    watching = threading.Thread(target=_watch, args=(servers, plan, worker, ended), daemon=True)
+    watching.start()
+    try:
+        cli_main(build_dataflow(worker))  # type: ignore[no-untyped-call]
+    except BytewaxRuntimeError as error:
+        cause = _cause_of(error)
+        if isinstance(cause, SegmentMismatchError):
+            servers.suspended[cause.at] = str(cause)
+        elif not isinstance(cause, LogAlarmError):
+            raise
+        else:
+            # The next plan says what is wrong.
+            time.sleep(_RETRY_SECONDS)
+    finally:
+        ended.set()
+
+
+def _watch(servers: Servers, plan: Plan, worker: Worker, ended: threading.Event) -> None:
+    """Stop the dataflow when the logs are no longer what it was planned for."""
+    starts = {at: log.next_offset for at, log in worker.logs.items()}
+    dsn = servers.settings.postgres_dsn
+    while not ended.wait(_LOOK_SECONDS):
+        counted = {at: log.next_offset for at, log in worker.logs.items()}
+        try:
+            with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as connection:
+                later = servers.plan(connection, starts, counted)
+        except (TransientError, psycopg.OperationalError):
+            # What is away is noticed by the dataflow itself, where it needs it.
+            continue
+        if not plan.holds(later):
+            _say("the logs have changed: plans anew")
+            worker.is_sound = later.covers(plan)
+            worker.is_stopping = True
+            return
+
+
+def _cause_of(error: BaseException) -> BaseException:
+    """Return what a step raised, which Bytewax wraps once per layer."""
+    while isinstance(error, BytewaxRuntimeError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _start_of(segment: Segment | None) -> int:
+    return 0 if segment is None else segment.start_offset
 
 
 def _log_flush(flushes: Sequence[Flush], rows: dict[str, int], seconds: float) -> None:

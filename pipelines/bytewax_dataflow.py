@@ -40,6 +40,8 @@ class Worker:
     flushed: Flushed
     logs: dict[LogPartition, PartitionLog] = field(default_factory=dict)
     is_stopping: bool = False
+    is_sound: bool = True
+    """False where what was read last may not be what the log holds: it is not written."""
     outbox: list[Flush] = field(default_factory=list)
     """What was taken to be written, in order."""
 
@@ -113,7 +115,7 @@ class MeterLogic(StatefulBatchLogic[list[Record], None, None]):
 
     def on_eof(self) -> tuple[list[None], bool]:
         """Emit everything that is left."""
-        return self._emit(now=True), True
+        return (self._emit(now=True) if self.worker.is_sound else []), True
 
     def snapshot(self) -> None:
         """Nothing to keep: the state is rebuilt from the log."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 from ingest.topic import Tick
 from pipelines.fold import ActiveMeter
 from pipelines.position import Log, LogPartition
+from pipelines.progress import instant_text
 from pipelines.usage import Cut
 
 
@@ -68,6 +69,38 @@ def since_activation(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A cut that is being fixed: its number and vector are settled, and outlive a crash."""
+
+    tenant: str
+    number: int
+    at: datetime
+    offsets: Mapping[LogPartition, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FixedCut:
+    """A cut of the chain with its vector, as it is shown."""
+
+    cut: Cut
+    fixed_at: datetime
+    offsets: Mapping[LogPartition, int]
+
+    def to_content(self) -> dict[str, Any]:
+        """Return it as JSON content."""
+        return {
+            "number": self.cut.number,
+            "at": instant_text(self.cut.at),
+            "fixed_at": instant_text(self.fixed_at),
+            "facts_revision": self.cut.facts_revision,
+            "offsets": [
+                {"log": at.log, "partition": at.partition, "next_offset": end}
+                for at, end in sorted(self.offsets.items())
+            ],
+        }
+
+
 class CutChain(Protocol):
     """The chain of cuts per tenant, and what it is laid over."""
 
@@ -77,8 +110,11 @@ class CutChain(Protocol):
     def cuts_at_asking(self, tenant: str) -> bool:
         """Tell whether the tenant is on a virtual clock."""
 
-    def current_log(self) -> Log:
-        """Return the log that producers write to."""
+    def open_logs(self) -> Sequence[Log]:
+        """Return the logs that are consumed, oldest first; producers write to the last."""
+
+    def closed_ends(self) -> Mapping[LogPartition, int]:
+        """Return where the partitions of closed logs end."""
 
     def latest(self, tenant: str) -> Cut | None:
         """Return the last fixed cut of a tenant."""
@@ -89,8 +125,14 @@ class CutChain(Protocol):
     def offsets(self, cut: Cut) -> dict[LogPartition, int]:
         """Return the next offset per partition at a cut."""
 
-    def fix(self, tenant: str, at: datetime, offsets: Mapping[LogPartition, int]) -> Cut:
-        """Append a cut to the chain; called with the chain locked."""
+    def proposed(self, tenant: str) -> Proposal | None:
+        """Return the proposal that is not fixed yet, if there is one."""
+
+    def propose(self, tenant: str, at: datetime, offsets: Mapping[LogPartition, int]) -> Proposal:
+        """Write down the next cut before it is audited; called with the chain locked."""
+
+    def fix(self, proposal: Proposal) -> Cut:
+        """Append a proposed cut to the chain; called with the chain locked."""
 
     def as_of(self, offsets: Mapping[LogPartition, int]) -> AsOf:
         """Lay offsets over the segments."""
@@ -104,14 +146,14 @@ class CutChain(Protocol):
         """Return per partition the offset from which a meter counts; none where it never did."""
 
     def lacking_activation(self, tenant: str) -> list[LogPartition]:
-        """Return the partitions that do not yet count every meter of a tenant."""
+        """Return the partitions of open logs that do not yet count every meter of a tenant."""
 
 
 class Ticks(Protocol):
     """Moves partitions, and finds offsets by append time."""
 
-    def send(self, partitions: Sequence[int], tick: Tick) -> dict[int, int]:
+    def send(self, log: Log, partitions: Sequence[int], tick: Tick) -> dict[int, int]:
         """Send a tick into each partition; return its offset in each."""
 
-    def offsets_at(self, partitions: Sequence[int], at_ms: int) -> dict[int, int]:
+    def offsets_at(self, log: Log, partitions: Sequence[int], at_ms: int) -> dict[int, int]:
         """Return per partition the first offset appended at or after `at_ms`."""

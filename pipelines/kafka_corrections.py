@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ingest.topic import CONTENT_TYPE_HEADER, CORRECTION_CONTENT_TYPE, TENANT_HEADER
 from pipelines.correction import CorrectionRecord
 from pipelines.kafka_ticks import acknowledged
+from pipelines.position import Log
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,9 +14,8 @@ class KafkaCorrections:
     """Sends records of corrections."""
 
     bootstrap: str
-    topic: str
 
-    def send(self, records: Sequence[tuple[int, CorrectionRecord]]) -> list[int]:
+    def send(self, log: Log, records: Sequence[tuple[int, CorrectionRecord]]) -> list[int]:
         """Send records, each into its partition; return their offsets, in order.
 
         Raises:
@@ -33,4 +33,4 @@ class KafkaCorrections:
             )
             for partition, record in records
         ]
-        return acknowledged(self.bootstrap, self.topic, messages, "corrections")
+        return acknowledged(self.bootstrap, log.topic, messages, "corrections")

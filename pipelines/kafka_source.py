@@ -4,8 +4,7 @@ No consumer group, no automatic reset: an offset out of range or a topic that wa
 alarm, not a reason to start elsewhere.
 """
 
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +13,8 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
 
 from ingest.topic import ARROW_CONTENT_TYPE, CONTENT_TYPE_HEADER, TENANT_HEADER
 from pipelines.position import Log, LogPartition
@@ -25,22 +22,30 @@ from pipelines.record import Record
 
 _POLL_RECORDS = 1_000
 _POLL_SECONDS = 0.1
+_GONE = {
+    KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - its only name
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
 
 
 class LogAlarmError(RuntimeError):
-    """The log is not what was stored of it: the worker stops until a person has looked."""
+    """A partition is not what was stored of it; no more of it is counted until that is mended."""
 
 
 @dataclass(slots=True)
 class KafkaSource:
-    """The records of some partitions of one log, in order per partition."""
+    """The records of some partitions of open logs, in order per partition."""
 
     bootstrap: str
-    log: Log
-    start_by_partition: Mapping[int, int]
+    logs: Sequence[Log]
+    starts: Mapping[LogPartition, int]
     consumer: Consumer = field(init=False)
+    _numbers: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._numbers = {log.topic: log.log for log in self.logs}
         self.consumer = Consumer(
             {
                 "bootstrap.servers": self.bootstrap,
@@ -54,15 +59,16 @@ class KafkaSource:
                 "reconnect.backoff.max.ms": 1_000,
             }
         )
+        topics = {log.log: log.topic for log in self.logs}
         self.consumer.assign(
-            [TopicPartition(self.log.topic, p, o) for p, o in self.start_by_partition.items()]
+            [TopicPartition(topics[at.log], at.partition, o) for at, o in self.starts.items()]
         )
 
     def poll(self) -> list[Record]:
         """Return the next records, or none after a short wait.
 
         Raises:
-            LogAlarmError: a start offset is out of the partition's range.
+            LogAlarmError: an offset is out of its partition's range, or the topic is gone.
             KafkaException: the client cannot go on.
         """
         records = []
@@ -70,11 +76,8 @@ class KafkaSource:
             error = message.error()
             if error is None:
                 records.append(self._record(message))
-            elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its only name
-                raise LogAlarmError(
-                    f"partition {self.log.log}/{message.partition()}: {error.str()};"
-                    " records that were not yet counted are gone from the topic"
-                )
+            elif error.code() in _GONE:
+                raise LogAlarmError(f"{message.topic()}/{message.partition()}: {error.str()}")
             elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
                 raise KafkaException(error)
         return records
@@ -85,12 +88,13 @@ class KafkaSource:
 
     def _record(self, message: Message) -> Record:
         headers = _headers(message)
-        partition, offset = message.partition(), message.offset()
-        assert partition is not None  # noqa: S101 - a consumed message has its place
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        assert topic is not None  # noqa: S101 - a consumed message has its place
+        assert partition is not None  # noqa: S101
         assert offset is not None  # noqa: S101
         value = message.value()
         return Record(
-            at=LogPartition(self.log.log, partition),
+            at=LogPartition(self._numbers[topic], partition),
             offset=offset,
             append_ms=message.timestamp()[1],
             content_type=headers.get(CONTENT_TYPE_HEADER, ARROW_CONTENT_TYPE),
@@ -106,41 +110,3 @@ def _headers(message: Message) -> dict[str, bytes]:
 
 def _bytes(value: str | bytes | None) -> bytes:
     return value.encode() if isinstance(value, str) else value or b""
-
-
-def verify_log(bootstrap: str, log: Log, progress: Mapping[int, int], patience_s: float) -> None:
-    """Check that the topic is the incarnation that we know and holds what we have counted.
-
-    Raises:
-        LogAlarmError: another topic id, other partitions, or an end before what was counted.
-        KafkaException: the broker does not answer within `patience_s`.
-    """
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            found = admin.describe_topics(TopicCollection([log.topic]), request_timeout=5)
-            topic = found[log.topic].result()
-            break
-        except KafkaException:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
-    if str(topic.topic_id) != log.topic_id or len(topic.partitions) != log.partitions:
-        raise LogAlarmError(
-            f"topic {log.topic} was made anew or changed: id {topic.topic_id} with"
-            f" {len(topic.partitions)} partitions, known as log {log.log} with id {log.topic_id}"
-            f" and {log.partitions}; restore the topic, or open a new log"
-        )
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "tollbook-unused"})
-    try:
-        for partition, next_offset in progress.items():
-            at = TopicPartition(log.topic, partition)
-            low, high = consumer.get_watermark_offsets(at, timeout=10)
-            if not low <= next_offset <= high and next_offset:
-                raise LogAlarmError(
-                    f"partition {log.log}/{partition}: counted up to {next_offset}, but the topic"
-                    f" holds [{low}, {high})"
-                )
-    finally:
-        consumer.close()

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from ingest.topic import CONTENT_TYPE_HEADER, TICK_CONTENT_TYPE, Tick
+from pipelines.position import Log
 
 _ANSWER_SECONDS = 15.0
 
@@ -13,14 +14,17 @@ Message = tuple[int, bytes, Mapping[str, bytes]]
 """(partition, value, headers)"""
 
 
+class RecordRefusedError(TimeoutError):
+    """The topic is set up to take no records: its log is being closed."""
+
+
 @dataclass(slots=True)
 class KafkaTicks:
     """Sends ticks, and finds offsets by append time."""
 
     bootstrap: str
-    topic: str
 
-    def send(self, partitions: Sequence[int], tick: Tick) -> dict[int, int]:
+    def send(self, log: Log, partitions: Sequence[int], tick: Tick) -> dict[int, int]:
         """Send a tick into each partition; return its offset in each.
 
         Raises:
@@ -28,10 +32,22 @@ class KafkaTicks:
         """
         headers = {CONTENT_TYPE_HEADER: TICK_CONTENT_TYPE}
         messages = [(partition, tick.to_value(), headers) for partition in partitions]
-        offsets = acknowledged(self.bootstrap, self.topic, messages, "ticks")
+        offsets = acknowledged(self.bootstrap, log.topic, messages, "ticks")
         return dict(zip(partitions, offsets, strict=True))
 
-    def offsets_at(self, partitions: Sequence[int], at_ms: int) -> dict[int, int]:
+    def refuses(self, log: Log, partition: int) -> bool:
+        """Try a partition with a tick; tell whether the broker refuses it for its size.
+
+        Raises:
+            TimeoutError: the broker did not answer in time.
+        """
+        try:
+            self.send(log, [partition], Tick("does it take records", start=False))
+        except RecordRefusedError:
+            return True
+        return False
+
+    def offsets_at(self, log: Log, partitions: Sequence[int], at_ms: int) -> dict[int, int]:
         """Return per partition the first offset appended at or after `at_ms`; none where none is.
 
         Raises:
@@ -39,7 +55,7 @@ class KafkaTicks:
         """
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "tollbook-unused"})
         try:
-            asked = [TopicPartition(self.topic, p, at_ms) for p in partitions]
+            asked = [TopicPartition(log.topic, p, at_ms) for p in partitions]
             found = consumer.offsets_for_times(asked, timeout=_ANSWER_SECONDS)
         finally:
             consumer.close()
@@ -53,6 +69,7 @@ def acknowledged(bootstrap: str, topic: str, messages: Sequence[Message], what: 
     """Send messages; return their offsets, in order.
 
     Raises:
+        RecordRefusedError: the topic is being closed.
         TimeoutError: the broker has not acknowledged every one in time.
     """
     producer = Producer(
@@ -66,11 +83,13 @@ def acknowledged(bootstrap: str, topic: str, messages: Sequence[Message], what: 
     )
     offsets: dict[int, int] = {}
     errors: list[str] = []
+    refusals: list[str] = []
     for number, (partition, value, headers) in enumerate(messages):
 
         def delivered(error: object, message: object, number: int = number) -> None:
             if error is not None:
-                errors.append(str(error))
+                is_size = error.code() == KafkaError.MSG_SIZE_TOO_LARGE  # type: ignore[attr-defined]
+                (refusals if is_size else errors).append(str(error))
             else:
                 offsets[number] = message.offset()  # type: ignore[attr-defined]
 
@@ -78,6 +97,8 @@ def acknowledged(bootstrap: str, topic: str, messages: Sequence[Message], what: 
             topic, value, partition=partition, headers=dict(headers), on_delivery=delivered
         )
     producer.flush(_ANSWER_SECONDS)
+    if refusals:
+        raise RecordRefusedError(f"topic {topic} takes no {what}: {refusals[0]}")
     if errors or len(offsets) < len(messages):
         raise TimeoutError(f"Kafka took no {what}: {'; '.join(errors) or 'no answer in time'}")
     return [offsets[number] for number in range(len(messages))]

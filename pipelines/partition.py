@@ -63,6 +63,10 @@ class Desk(CorrectionTables, Protocol):
 class SegmentMismatchError(RuntimeError):
     """Another worker computed another segment from the same log: stop and raise an alarm."""
 
+    def __init__(self, at: LogPartition, reason: str) -> None:
+        super().__init__(reason)
+        self.at = at
+
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:

@@ -1,17 +1,19 @@
 """Cuts, and what they are laid over: the chain in Postgres, segments, meters by their key."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+from psycopg.types.json import Json
 
-from pipelines.cut import AsOf, EffectiveMeter
+from pipelines.cut import AsOf, EffectiveMeter, FixedCut, Proposal
 from pipelines.fold import ActiveMeter
 from pipelines.meter import MeterDefinition
 from pipelines.position import Log, LogPartition
+from pipelines.postgres_logs import PostgresLogs
 from pipelines.usage import Cut
 
 _FOREVER_US = 1 << 62
@@ -27,11 +29,14 @@ class PostgresCuts:
     @contextmanager
     def chain_locked(self, tenant: str) -> Iterator[None]:
         """Hold the tenant's chain: one cut is fixed at a time, whoever asks."""
-        with self.connection.transaction():
-            self.connection.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended('cuts:' || %s, 0))", (tenant,)
-            )
+        # Of the session: a proposal is committed before its cut is. It ends with the connection.
+        lock = "(hashtextextended('cuts:' || %s, 0))"
+        self.connection.execute(f"SELECT pg_advisory_lock{lock}", (tenant,))
+        try:
             yield
+        finally:
+            with suppress(psycopg.OperationalError):
+                self.connection.execute(f"SELECT pg_advisory_unlock{lock}", (tenant,))
 
     def cuts_at_asking(self, tenant: str) -> bool:
         """Tell whether the tenant is on a virtual clock; raises LookupError for no such tenant."""
@@ -42,14 +47,13 @@ class PostgresCuts:
             raise LookupError(f"no tenant {tenant}")
         return bool(row[0])
 
-    def current_log(self) -> Log:
-        """Return the log that producers write to."""
-        row = self.connection.execute(
-            "SELECT log, topic, topic_id, partitions FROM logs ORDER BY log DESC LIMIT 1"
-        ).fetchone()
-        if row is None:
-            raise LookupError("no log is open; run `tollbook up`")
-        return Log(*row)
+    def open_logs(self) -> list[Log]:
+        """Return the logs that are consumed, oldest first; producers write to the last."""
+        return PostgresLogs(self.connection).open_logs()
+
+    def closed_ends(self) -> dict[LogPartition, int]:
+        """Return where the partitions of closed logs end."""
+        return PostgresLogs(self.connection).closed_ends()
 
     def latest(self, tenant: str) -> Cut | None:
         """Return the last fixed cut of a tenant."""
@@ -68,28 +72,67 @@ class PostgresCuts:
         ).fetchall()
         return {LogPartition(log, partition): offset for log, partition, offset in rows}
 
-    def fix(self, tenant: str, at: datetime, offsets: Mapping[LogPartition, int]) -> Cut:
-        """Append a cut to the chain; called with the chain locked."""
+    def listed(self, tenant: str, after: int, limit: int) -> list[FixedCut]:
+        """Return cuts above a number, in order, with their vectors."""
+        rows = self.connection.execute(
+            "SELECT number, at, facts_revision, fixed_at, array_agg(ARRAY[log, partition,"
+            " next_offset]) FROM cuts LEFT JOIN cut_offsets USING (tenant, number)"
+            " WHERE tenant = %s AND number > %s GROUP BY tenant, number ORDER BY number LIMIT %s",
+            (tenant, after, limit),
+        ).fetchall()
+        return [
+            FixedCut(
+                Cut(tenant, number, at.astimezone(UTC), revision),
+                fixed_at.astimezone(UTC),
+                {LogPartition(log, p): end for log, p, end in offsets if log is not None},
+            )
+            for number, at, revision, fixed_at, offsets in rows
+        ]
+
+    def proposed(self, tenant: str) -> Proposal | None:
+        """Return the proposal that is not fixed yet; see `CutChain`."""
+        row = self.connection.execute(
+            "SELECT number, at, offsets FROM cut_proposals p WHERE tenant = %s AND NOT EXISTS"
+            " (SELECT FROM cuts c WHERE c.tenant = p.tenant AND c.number = p.number)",
+            (tenant,),
+        ).fetchone()
+        if row is None:
+            return None
+        number, at, offsets = row
+        places = {LogPartition(log, partition): end for log, partition, end in offsets}
+        return Proposal(tenant, number, at.astimezone(UTC), places)
+
+    def propose(self, tenant: str, at: datetime, offsets: Mapping[LogPartition, int]) -> Proposal:
+        """Write down the next cut; see `CutChain`."""
         previous = self.latest(tenant)
         number = previous.number + 1 if previous is not None else 1
         if previous is not None:
             behind = self.offsets(previous)
             assert all(offsets[p] >= end for p, end in behind.items())  # noqa: S101
-        revision = self.connection.execute(
-            "SELECT revision FROM fact_revisions WHERE tenant = %s FOR UPDATE", (tenant,)
-        ).fetchone()
-        row = self.connection.execute(
-            "INSERT INTO cuts (tenant, number, at, facts_revision) VALUES (%s, %s, %s, %s)"
-            " RETURNING facts_revision",
-            (tenant, number, at, revision[0] if revision else 0),
-        ).fetchone()
-        assert row is not None  # noqa: S101 - RETURNING
-        with self.connection.cursor() as cursor:
+        listed = [[at_.log, at_.partition, end] for at_, end in sorted(offsets.items())]
+        self.connection.execute(
+            "INSERT INTO cut_proposals (tenant, number, at, offsets) VALUES (%s, %s, %s, %s)",
+            (tenant, number, at, Json(listed)),
+        )
+        return Proposal(tenant, number, at, dict(offsets))
+
+    def fix(self, proposal: Proposal) -> Cut:
+        """Append a proposed cut to the chain; see `CutChain`."""
+        tenant, number, at = proposal.tenant, proposal.number, proposal.at
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            revision = cursor.execute(
+                "SELECT revision FROM fact_revisions WHERE tenant = %s FOR UPDATE", (tenant,)
+            ).fetchone()
+            revised = revision[0] if revision else 0
+            cursor.execute(
+                "INSERT INTO cuts (tenant, number, at, facts_revision) VALUES (%s, %s, %s, %s)",
+                (tenant, number, at, revised),
+            )
             cursor.executemany(
                 "INSERT INTO cut_offsets VALUES (%s, %s, %s, %s, %s)",
-                [(tenant, number, p.log, p.partition, end) for p, end in offsets.items()],
+                [(tenant, number, p.log, p.partition, e) for p, e in proposal.offsets.items()],
             )
-        return Cut(tenant, number, at, row[0])
+        return Cut(tenant, number, at, revised)
 
     def as_of(self, offsets: Mapping[LogPartition, int]) -> AsOf:
         """Lay offsets over the segments; see `AsOf`."""
@@ -150,9 +193,9 @@ class PostgresCuts:
     def lacking_activation(self, tenant: str) -> list[LogPartition]:
         """Return the partitions whose last segment does not yet count every meter of a tenant."""
         rows = self.connection.execute(
-            "SELECT l.log, p.partition FROM (SELECT * FROM logs ORDER BY log DESC LIMIT 1) l,"
+            "SELECT l.log, p.partition FROM logs l,"
             " LATERAL generate_series(0, l.partitions - 1) AS p(partition)"
-            " WHERE NOT coalesce((SELECT s.definitions @> (SELECT coalesce("
+            " WHERE l.closed_at IS NULL AND NOT coalesce((SELECT s.definitions @> (SELECT coalesce("
             "     array_agg(definition_id), '{}') FROM meters WHERE tenant = %s)"
             "   FROM segments s WHERE s.log = l.log AND s.partition = p.partition"
             "   ORDER BY sequence DESC LIMIT 1), false) ORDER BY 1, 2",

@@ -1,16 +1,16 @@
-"""Where workers agree on segments, and find meters and logs: the tables of 002_pipelines.sql."""
+"""Where workers agree on segments, and find meters: the tables of 002_pipelines.sql."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import dict_row
 
 from pipelines.fold import ActiveMeter
 from pipelines.meter import MeterDefinition
 from pipelines.partition import SegmentMismatchError
-from pipelines.position import Log, LogPartition, Position
+from pipelines.position import LogPartition, Position
 from pipelines.segment import Segment
 
 _COLUMNS = (
@@ -42,8 +42,9 @@ class PostgresSegments:
         stored = self._read(segment.at, "sequence = %s", segment.sequence)
         if stored is None or replace(stored, definitions=()) != replace(segment, definitions=()):
             raise SegmentMismatchError(
-                f"partition {segment.at}: computed {segment}, but {stored} is agreed;"
-                " the log and what was stored of it no longer belong together"
+                segment.at,
+                f"computed {segment}, but {stored} is agreed; the log and what was stored of it"
+                " no longer belong together",
             )
         return stored
 
@@ -91,12 +92,6 @@ class PostgresSegments:
             ),
         ).fetchall()
         return {each: tuple(row[0] or ()) for each, row in zip(wanted, rows, strict=True)}
-
-    def logs(self) -> list[Log]:
-        """Return the incarnations of the topic, oldest first."""
-        cursor = self.connection.cursor(row_factory=class_row(Log))
-        names = ", ".join(f.name for f in fields(Log))
-        return cursor.execute(f"SELECT {names} FROM logs ORDER BY log").fetchall()
 
     def deployment(self) -> tuple[int, str]:
         """Return the seed of identity hashes, and a name for this deployment derived from it."""

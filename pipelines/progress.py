@@ -59,7 +59,7 @@ class ProgressReader:
     now_ms: Callable[[], int]
 
     def read(self) -> list[PartitionProgress]:
-        """Return every partition of every log.
+        """Return every partition of every open log.
 
         The ends are read before the marks: what was appended before this call, and is in no table
         after it, lies in a partition that lags.

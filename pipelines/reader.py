@@ -1,23 +1,19 @@
-"""Answers billing: fixes cuts, and reads quantities as of them (`pipelines.usage.UsageReader`).
+"""Answers billing: quantities as of fixed cuts (`pipelines.usage.UsageReader`).
 
 What was used is asked of `UsageQueries`, as every question is.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from ingest.topic import Tick
-from pipelines.cut import CutChain, Ticks
-from pipelines.outage import TransientError
-from pipelines.position import Log, LogPartition
+from pipelines.chain import Chain
+from pipelines.cut import CutChain
 from pipelines.query import UsageQueries
 from pipelines.question import UsageQuestion
-from pipelines.selection import microseconds
 from pipelines.usage import ChangedUsage, Cut, Quantity, Span
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_PAUSE_SECONDS = 0.05
 
 
 @dataclass(slots=True)
@@ -25,39 +21,16 @@ class Reader:
     """A `UsageReader` over the log, Postgres and ClickHouse."""
 
     cuts: CutChain
-    ticks: Ticks
+    chain: Chain
     queries: UsageQueries
-    progress: Callable[[], Mapping[LogPartition, int]]
-    pause: Callable[[float], None]
-    patience_s: float = 120.0
 
     def activate_meters(self, tenant: str) -> None:
-        """Return when every partition counts every meter of the tenant from its next event on.
-
-        Raises:
-            TimeoutError: some partition's worker did not start a segment in time.
-        """
-        partitions = range(self.cuts.current_log().partitions)
-        if not self.cuts.lacking_activation(tenant):
-            return
-        self.ticks.send(partitions, Tick("activate", start=True))
-        for _ in self._patience():
-            lacking = self.cuts.lacking_activation(tenant)
-            if not lacking:
-                return
-        raise TimeoutError(_lagging("new meters wait for partitions", lacking))
+        """Return when every partition counts every meter of the tenant; see `Chain`."""
+        self.chain.activate_meters(tenant)
 
     def fix_cut(self, tenant: str, at: datetime) -> Cut:
         """Fix the next cut; see `UsageReader.fix_cut`."""
-        with self.cuts.chain_locked(tenant):
-            log = self.cuts.current_log()
-            offsets = self._offsets_at(tenant, at, log)
-            previous = self.cuts.latest(tenant)
-            if previous is not None:
-                for place, end in self.cuts.offsets(previous).items():
-                    offsets[place] = max(offsets.get(place, 0), end)
-            self._await_counted(offsets)
-            return self.cuts.fix(tenant, at, offsets)
+        return self.chain.fix_cut(tenant, at)
 
     def latest_cut(self, tenant: str) -> Cut | None:
         """Return the last fixed cut; see `UsageReader`."""
@@ -67,7 +40,7 @@ class Reader:
         """Return a fixed cut; see `UsageReader`."""
         found = self.cuts.by_number(tenant, number)
         if found is None:
-            raise KeyError(f"tenant {tenant} has no cut {number}")
+            raise KeyError(f"there is no cut {number}")
         return found
 
     def quantities(
@@ -109,43 +82,6 @@ class Reader:
                 until.tenant, ranges
             )
         ]
-
-    def _offsets_at(self, tenant: str, at: datetime, log: Log) -> dict[LogPartition, int]:
-        partitions = range(log.partitions)
-        if self.cuts.cuts_at_asking(tenant):
-            found = self.ticks.send(partitions, Tick(f"cut of {tenant}", start=True))
-        else:
-            at_ms = microseconds(at) // 1000
-            found = self.ticks.offsets_at(partitions, at_ms)
-            idle = [p for p in partitions if p not in found]
-            if idle:
-                self.ticks.send(idle, Tick(f"cut of {tenant}", start=False))
-                found |= self.ticks.offsets_at(idle, at_ms)
-            if len(found) < log.partitions:
-                raise ValueError(f"a cut at {at.isoformat()} lies in the broker's future")
-        return {LogPartition(log.log, p): offset for p, offset in found.items()}
-
-    def _await_counted(self, offsets: Mapping[LogPartition, int]) -> None:
-        behind = list(offsets)
-        for _ in self._patience():
-            try:
-                progress = self.progress()
-            except TransientError:
-                continue
-            behind = [at for at, end in offsets.items() if progress.get(at, 0) < end]
-            if not behind:
-                return
-        raise TimeoutError(_lagging("the cut waits for partitions", behind))
-
-    def _patience(self) -> Iterable[int]:
-        for attempt in range(int(self.patience_s / _PAUSE_SECONDS)):
-            yield attempt
-            self.pause(_PAUSE_SECONDS)
-
-
-def _lagging(what: str, places: Sequence[LogPartition]) -> str:
-    named = ", ".join(str(place) for place in places)
-    return f"{what} {named}: see that their workers run (`tollbook status`)"
 
 
 def _moment(at_us: int) -> datetime:

@@ -72,7 +72,7 @@ class Corrector:
 
     events: StoredEvents
     log: Callable[[], Log]
-    send: Callable[[Sequence[tuple[int, CorrectionRecord]]], list[int]]
+    send: Callable[[Log, Sequence[tuple[int, CorrectionRecord]]], list[int]]
     progress: Callable[[], Mapping[LogPartition, int]]
     lag: Callable[[], int]
     pause: Callable[[float], None]
@@ -147,7 +147,7 @@ class Corrector:
             (partition, msgspec.structs.replace(about, corrections=[each for _, each in part]))
             for partition, part in parts
         ]
-        offsets = self.send(records) if records else []
+        offsets = self.send(log, records) if records else []
         places = [
             Position(LogPartition(log.log, partition), offset, 0)
             for (partition, _), offset in zip(parts, offsets, strict=True)

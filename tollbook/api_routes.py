@@ -11,6 +11,7 @@ from billing import postgres_reports as reports
 from tollbook.api_asked import Asked, Cursor, Limit, asker, page
 from tollbook.api_bill_runs import add_bill_runs
 from tollbook.api_corrections import add_corrections
+from tollbook.api_cuts import add_cuts
 from tollbook.api_database import Database
 from tollbook.api_openmeter import build_openmeter
 from tollbook.api_problem import problem
@@ -40,6 +41,7 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
     _add_catalog(v1, asking)
     _add_invoices(v1, asking)
     add_usage(v1, asking, stack_of)
+    add_cuts(v1, asking, stack_of)
     add_traces(v1, asking, stack_of)
     add_corrections(v1, asking, stack_of)
     add_bill_runs(v1, asking, stack_of)

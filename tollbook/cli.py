@@ -10,10 +10,12 @@ import typer
 from infra.embedded.errors import StackError
 from tollbook import (
     billing_commands,
+    cut_commands,
     dead_letter_commands,
     event_commands,
     ingest_commands,
     key_commands,
+    log_commands,
     stack_commands,
     usage_commands,
 )
@@ -25,6 +27,8 @@ _MODULES = [
     usage_commands,
     event_commands,
     dead_letter_commands,
+    cut_commands,
+    log_commands,
     key_commands,
     billing_commands,
     demo_commands,

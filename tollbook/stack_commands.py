@@ -12,12 +12,14 @@ from rich.console import Console
 
 from infra.embedded import control
 from infra.embedded.board import StackState, read_state
-from infra.embedded.cleaning import count_of, leftovers
+from infra.embedded.cleaning import count_of as count_of_processes
+from infra.embedded.cleaning import leftovers
 from infra.embedded.errors import StackError
 from infra.embedded.jars import cache_directory, fetch_jars, missing_jars, read_lock
-from tollbook.screen import bold, open_console
+from tollbook.command_group import group
+from tollbook.screen import bold, count_of, open_console, show
 from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
-from tollbook.stack_view import StartView, download_progress, status_table
+from tollbook.stack_view import StartView, alarm_lines, download_progress, status_table
 
 DataDir = Annotated[
     Path, typer.Option("--data-dir", help="Where the stack keeps its data.", show_default=True)
@@ -29,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command()(up)
     app.command()(down)
     app.command()(status)
+    group(app, "scale", "Change how many processes share the work.").command("workers")(workers)
 
 
 def up(
@@ -41,7 +44,7 @@ def up(
         list[str] | None,
         typer.Option("--port", metavar="NAME=NUMBER", help="A port to use, e.g. ingest=8080."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=16, help="Dataflow workers.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Dataflow workers.")] = 2,
     ingest_processes: Annotated[int, typer.Option(min=1, max=64, help="Ingest processes.")] = 1,
     partitions: Annotated[
         int, typer.Option(min=1, max=256, help="Partitions of the usage topic, when it is made.")
@@ -99,19 +102,29 @@ def status(
         left = len(leftovers(data_dir.resolve()))
         if left:
             raise StackError(
-                f"the stack in {data_dir} was killed, with {count_of(left)} left over",
+                f"the stack in {data_dir} was killed, with {count_of_processes(left)} left over",
                 "End them with `tollbook down`, or go on with `tollbook up`, which ends them too.",
             )
         raise StackError(
             f"no stack is up in {data_dir}",
             f"Start one with `tollbook up --detach --data-dir {quote(str(data_dir))}`.",
         )
-    healthy = all(part.state in {"ready", "done"} for part in state.parts.values())
+    parts = state.parts.values()
+    healthy = all(part.state in {"ready", "done"} and not part.alarms for part in parts)
     if as_json:
         print(json.dumps(asdict(state), indent=1))
     else:
-        open_console().print(status_table(state))
+        show(status_table(state), *alarm_lines(state))
     raise typer.Exit(0 if healthy and state.phase == "ready" else 1)
+
+
+def workers(
+    number: Annotated[int, typer.Argument(min=1, max=256, help="How many there are to be.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Have the partitions counted by so many workers; no total moves, whatever flows meanwhile."""
+    state = control.scale(data_dir.resolve(), number, lambda _: None)
+    show(f"{count_of(state.workers, 'worker')} share the partitions.")
 
 
 def _told_ports(words: list[str]) -> dict[str, int]:
@@ -167,5 +180,5 @@ def _take_down(console: Console, data_dir: Path) -> None:
     with console.status("stopping"):
         ended = control.stop(data_dir, lambda _: None)
     if ended:
-        console.print(f"Ended {count_of(ended)} that a killed stack had left.")
+        console.print(f"Ended {count_of_processes(ended)} that a killed stack had left.")
     console.print(f"Stopped after {time.monotonic() - began:.1f} s; the data stays in {data_dir}.")

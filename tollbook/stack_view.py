@@ -116,6 +116,17 @@ def status_table(state: StackState) -> Table:
     return table
 
 
+def alarm_lines(state: StackState) -> list[Text]:
+    """Return what a person has to mend, each alarm once with the parts that raise it."""
+    raised: dict[str, list[str]] = {}
+    for part in state.parts.values():
+        for alarm in part.alarms:
+            raised.setdefault(alarm, []).append(part.name)
+    return [
+        Text(f"ALARM ({', '.join(names)}): {alarm}", "bold red") for alarm, names in raised.items()
+    ]
+
+
 def _memory(part: PartState) -> str:
     """Return the memory of a part and all that it has started."""
     if not part.key.is_running():

@@ -5,13 +5,13 @@ from typing import Any
 
 import psycopg
 
-from ingest.topic import TOPIC
 from pipelines.clickhouse_corrections import ClickHouseCorrections
 from pipelines.clickhouse_progress import ClickHouseProgress
 from pipelines.clickhouse_trace import ClickHouseTrace
 from pipelines.kafka_corrections import KafkaCorrections
 from pipelines.kafka_ends import KafkaEnds
 from pipelines.postgres_cuts import PostgresCuts
+from pipelines.postgres_logs import PostgresLogs
 from pipelines.postgres_segments import PostgresSegments
 from pipelines.progress import ProgressReader
 from pipelines.second_thoughts import Corrector
@@ -23,7 +23,7 @@ def open_progress(
 ) -> ProgressReader:
     """Return what compares the tables with the log, over connections of the caller's."""
     return ProgressReader(
-        logs=PostgresSegments(connection).logs,
+        logs=PostgresLogs(connection).open_logs,
         ends=KafkaEnds(kafka_bootstrap),
         marks=ClickHouseProgress(clickhouse).marks,
         now_ms=lambda: time.time_ns() // 1_000_000,
@@ -55,8 +55,8 @@ def open_corrector(
     progress = open_progress(connection, clickhouse, kafka_bootstrap)
     return Corrector(
         events=ClickHouseCorrections(clickhouse, seed),
-        log=PostgresCuts(connection).current_log,
-        send=KafkaCorrections(kafka_bootstrap, TOPIC).send,
+        log=PostgresLogs(connection).newest,
+        send=KafkaCorrections(kafka_bootstrap).send,
         progress=ClickHouseProgress(clickhouse).next_offsets,
         lag=lambda: sum(each.lag for each in progress.read()),
         pause=time.sleep,

@@ -6,7 +6,7 @@ from typing import Any
 import clickhouse_connect
 import psycopg
 
-from ingest.topic import TOPIC
+from pipelines.chain import Chain
 from pipelines.clickhouse_progress import ClickHouseProgress
 from pipelines.clickhouse_query import ClickHouseQuery
 from pipelines.kafka_ticks import KafkaTicks
@@ -23,12 +23,22 @@ def open_clickhouse(clickhouse_url: str) -> Any:
 def open_reader(*, kafka_bootstrap: str, postgres_dsn: str, clickhouse_url: str) -> Reader:
     """Return a reader of usage with connections of its own."""
     connection = psycopg.connect(postgres_dsn, autocommit=True)
-    queries = open_queries(connection, open_clickhouse(clickhouse_url))
+    clickhouse = open_clickhouse(clickhouse_url)
     return Reader(
-        cuts=queries.cuts,
-        ticks=KafkaTicks(kafka_bootstrap, TOPIC),
-        queries=queries,
-        progress=queries.progress,
+        cuts=PostgresCuts(connection),
+        chain=open_chain(connection, clickhouse, kafka_bootstrap),
+        queries=open_queries(connection, clickhouse),
+    )
+
+
+def open_chain(
+    connection: "psycopg.Connection[Any]", clickhouse: Any, kafka_bootstrap: str
+) -> Chain:
+    """Return what fixes cuts, over connections of the caller's."""
+    return Chain(
+        cuts=PostgresCuts(connection),
+        ticks=KafkaTicks(kafka_bootstrap),
+        progress=ClickHouseProgress(clickhouse).next_offsets,
         pause=time.sleep,
     )
 

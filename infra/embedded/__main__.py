@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import fcntl
+import functools
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from infra.embedded.board import Board
 from infra.embedded.cleaning import clean_up, count_of
 from infra.embedded.config import StackConfig, choose_ports, open_secrets
 from infra.embedded.errors import StackError
-from infra.embedded.plan import plan_parts
+from infra.embedded.plan import plan_parts, plan_workers
 from infra.embedded.supervisor import Supervisor
 
 _LOCK_SECONDS = 2.0
@@ -41,7 +42,8 @@ def main() -> int:
 
 
 async def _run(config: StackConfig, board: Board) -> int:
-    return await Supervisor(config, plan_parts(config), board).run()
+    workers_of = functools.partial(plan_workers, config)
+    return await Supervisor(config, plan_parts(config), board, workers_of).run()
 
 
 def _read_options() -> argparse.Namespace:

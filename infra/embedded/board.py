@@ -36,6 +36,8 @@ class PartState:
     restarts: int = 0
     last_end: str = ""
     """How it ended the last time, if it did."""
+    alarms: list[str] = field(default_factory=list)
+    """What it asks a person to mend, and how."""
 
     @property
     def key(self) -> ProcessKey:
@@ -57,6 +59,8 @@ class StackState:
     problem: str = ""
     remedy: str = ""
     parts: dict[str, PartState] = field(default_factory=dict)
+    workers: int = 0
+    """How many workers the partitions are spread over."""
     events: list[tuple[int, float, str]] = field(default_factory=list)
     """Number, Unix time and text of what happened lately."""
 
@@ -93,11 +97,25 @@ class Board:
             supervisor_pid=me.pid,
             supervisor_start=me.start,
             started_at=time.time(),
+            workers=config.workers,
         )
 
     def add(self, name: str, address: str) -> None:
         """Put a part on the board."""
         self.state.parts[name] = PartState(name, address=address, since=time.time())
+
+    def drop(self, name: str) -> None:
+        """Take a part off the board."""
+        del self.state.parts[name]
+
+    def raise_alarms(self, name: str, alarms: list[str]) -> None:
+        """Record what a part asks a person to mend; new alarms are told."""
+        part = self.state.parts[name]
+        new = [alarm for alarm in alarms if alarm not in part.alarms]
+        part.alarms = list(alarms)
+        for alarm in new:
+            self.tell(f"ALARM of {name}: {alarm}")
+        self.write()
 
     def change(self, name: str, state: str, key: ProcessKey | None = None) -> None:
         """Record a part's new state, and its process where that is new."""

@@ -19,12 +19,15 @@ HOST = "127.0.0.1"
 DATABASE = "tollbook"
 OWNER = "owner"
 TENANT = "default"
+WORKER = "worker-"
+"""How the names of dataflow workers begin."""
 
 PORT_NAMES = (
     "ingest", "api", "clickhouse", "postgres", "redis", "kafka", "kafka-controller",
 )  # fmt: skip
 """What listens; also the names that `--port NAME=NUMBER` takes."""
 
+_SCALE_FILE = "scale.json"
 _LOWEST_PORT = 15_000
 _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
@@ -144,6 +147,19 @@ def choose_ports(data_dir: Path, told: Mapping[str, int]) -> dict[str, int]:
             ports[name] = remembered if usable else _free_port(ports.values())
     write_private(path, ports)
     return ports
+
+
+def write_scale(data_dir: Path, workers: int) -> None:
+    """Write down how many workers are wanted, for the supervisor to read at SIGUSR1."""
+    write_private(data_dir / _SCALE_FILE, {"workers": workers})
+
+
+def read_scale(data_dir: Path) -> int | None:
+    """Return how many workers are wanted, or None where nobody has said so."""
+    try:
+        return int(json.loads((data_dir / _SCALE_FILE).read_text())["workers"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def package_folder(name: str) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from infra.embedded import logs
 from infra.embedded.board import STACK_FILE, StackState, read_state
 from infra.embedded.cleaning import clean_up, leftovers
-from infra.embedded.config import PORT_NAMES, is_free, port_holder
+from infra.embedded.config import PORT_NAMES, WORKER, is_free, port_holder, write_scale
 from infra.embedded.errors import StackError
 from infra.embedded.plan import REPOSITORY
 from infra.embedded.process import send
@@ -136,6 +136,27 @@ def stop(data_dir: Path, watch: Watch) -> int:
         time.sleep(_POLL_SECONDS)
         watch(read_state(data_dir) or state)
     return len(leftovers(data_dir)) and clean_up(data_dir)
+
+
+def scale(data_dir: Path, workers: int, watch: Watch) -> StackState:
+    """Have a running stack's partitions counted by so many workers; wait until they do.
+
+    Raises:
+        StackError: no stack is up, or it ends meanwhile.
+    """
+    state = read_state(data_dir)
+    if state is None or not state.is_up or state.phase != "ready":
+        raise StackError(f"no stack is ready in {data_dir}", "Start one with `tollbook up`.")
+    if state.workers == workers:
+        return state
+    write_scale(data_dir, workers)
+    send(state.supervisor, signal.SIGUSR1)
+    while True:
+        state = _wait_ready(data_dir, watch)
+        parts = [part for name, part in state.parts.items() if name.startswith(WORKER)]
+        if state.workers == workers and all(part.state == "ready" for part in parts):
+            return state
+        time.sleep(_POLL_SECONDS)
 
 
 def _wait_ready(data_dir: Path, watch: Watch) -> StackState:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from infra.embedded import probes
-from infra.embedded.config import HOST, TENANT, StackConfig
+from infra.embedded.config import HOST, TENANT, WORKER, StackConfig
 from infra.embedded.kafka_server import kafka_part
 from infra.embedded.part import Part
 from infra.embedded.postgres_server import postgres_part
@@ -23,9 +23,14 @@ def plan_parts(config: StackConfig) -> list[Part]:
         _clickhouse(config),
         _provision(config),
         _ingest(config),
-        *(_worker(config, index) for index in range(config.workers)),
+        *plan_workers(config, config.workers),
         _api(config),
     ]
+
+
+def plan_workers(config: StackConfig, workers: int) -> list[Part]:
+    """Return so many workers, who share the partitions."""
+    return [_worker(config, index, workers) for index in range(workers)]
 
 
 def _python(*arguments: str) -> tuple[str, ...]:
@@ -91,15 +96,16 @@ def _ingest(config: StackConfig) -> Part:
             "TOLLBOOK_INGEST_WORKERS": str(config.ingest_processes),
         },
         after=("provision",),
-        is_ready=functools.partial(probes.http_is_ready, port, "/readyz"),
+        # One that may not write, since its topic is not as on record, has raised an alarm.
+        is_ready=functools.partial(probes.http_is_ready, port, "/healthz"),
         stop_seconds=20,
     )
 
 
-def _worker(config: StackConfig, index: int) -> Part:
-    which = ("--worker", str(index), "--workers", str(config.workers))
+def _worker(config: StackConfig, index: int, workers: int) -> Part:
+    which = ("--worker", str(index), "--workers", str(workers))
     return Part(
-        name=f"worker-{index}",
+        name=f"{WORKER}{index}",
         command=_python("-m", "pipelines", *which),
         environment=_addresses(config),
         after=("provision",),

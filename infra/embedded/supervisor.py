@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import IO
 
 from infra.embedded import logs
+from infra.embedded.alarms import AlarmLog
 from infra.embedded.board import Board
 from infra.embedded.cleaning import STACK_VARIABLE, mark_of
-from infra.embedded.config import StackConfig
+from infra.embedded.config import WORKER, StackConfig, read_scale
 from infra.embedded.errors import StackError
 from infra.embedded.part import Part
 from infra.embedded.process import end, key_of, marked_processes, send
@@ -30,6 +31,7 @@ _PAUSE_SECONDS_MIN = 0.2
 _PAUSE_SECONDS_MAX = 10.0
 _SETTLED_SECONDS = 10.0
 _ROTATE_SECONDS = 5.0
+_ALARM_SECONDS = 0.5
 
 
 def pause_seconds(failures: int) -> float:
@@ -40,40 +42,102 @@ def pause_seconds(failures: int) -> float:
 class Supervisor:
     """Runs one stack until told to stop."""
 
-    def __init__(self, config: StackConfig, parts: Sequence[Part], board: Board) -> None:
+    def __init__(
+        self,
+        config: StackConfig,
+        parts: Sequence[Part],
+        board: Board,
+        workers_of: Callable[[int], Sequence[Part]] = lambda _: (),
+    ) -> None:
         self._config = config
-        self._parts = parts
+        self._parts: list[Part] = []
         self._board = board
-        self._ready = {part.name: asyncio.Event() for part in parts}
+        self._workers_of = workers_of
+        self._ready: dict[str, asyncio.Event] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._alarms: dict[str, AlarmLog] = {}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._stop = asyncio.Event()
+        self._scale = asyncio.Event()
+        self._changed = asyncio.Event()
         for part in parts:
-            board.add(part.name, part.address)
-            if part.home:
-                Path(part.home).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._add(part)
+
+    def _add(self, part: Part) -> None:
+        self._parts.append(part)
+        self._ready[part.name] = asyncio.Event()
+        self._alarms[part.name] = AlarmLog(self._log(part))
+        self._board.add(part.name, part.address)
+        if part.home:
+            Path(part.home).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def run(self) -> int:
         """Bring the stack up, keep it up, take it down; return the exit status."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop.set)
-        keepers = [asyncio.create_task(self._keep(part)) for part in self._parts]
-        others = [asyncio.create_task(work()) for work in (self._announce, self._turn_logs)]
+        loop.add_signal_handler(signal.SIGUSR1, self._scale.set)
+        for part in self._parts:
+            self._keepers[part.name] = asyncio.create_task(self._keep(part))
+        chores = (self._announce, self._turn_logs, self._watch_alarms, self._follow_scale)
+        others = {asyncio.create_task(work()) for work in chores}
         stopping = asyncio.create_task(self._stop.wait())
         failure: BaseException | None = None
-        while not stopping.done():
+        while failure is None and not stopping.done():
+            self._changed.clear()
+            changed = asyncio.create_task(self._changed.wait())
+            watched = {*self._keepers.values(), *others}
             done, _ = await asyncio.wait(
-                [*keepers, *others, stopping], return_when=asyncio.FIRST_COMPLETED
+                {*watched, stopping, changed}, return_when=asyncio.FIRST_COMPLETED
             )
-            failure = next((t.exception() for t in done - {stopping} if t.exception()), None)
-            if failure is not None:
-                break
-            keepers = [task for task in keepers if task not in done]
-            others = [task for task in others if task not in done]
-        for task in (*keepers, *others, stopping):
+            changed.cancel()
+            ended = [task for task in done & watched if not task.cancelled()]
+            failure = next((task.exception() for task in ended if task.exception()), None)
+            others -= done
+            self._keepers = {n: task for n, task in self._keepers.items() if task not in done}
+        left = [*self._keepers.values(), *others, stopping]
+        for task in left:
             task.cancel()
-        await asyncio.gather(*keepers, *others, stopping, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
         return await self._take_down(failure)
+
+    async def _follow_scale(self) -> None:
+        """Change the number of workers each time that is asked for."""
+        while True:
+            await self._scale.wait()
+            self._scale.clear()
+            workers = read_scale(self._config.data_dir)
+            if workers is not None and self._board.state.phase == "ready":
+                await self._run_workers(self._workers_of(workers))
+                self._board.state.workers = workers
+                self._board.tell(f"{workers} workers share the partitions")
+
+    async def _run_workers(self, parts: Sequence[Part]) -> None:
+        """Run these workers instead of those that run: each has another share of the partitions.
+
+        While both read a partition, they write the same rows.
+        """
+        before = [part for part in self._parts if part.name.startswith(WORKER)]
+        tasks = [self._keepers.pop(part.name) for part in before if part.name in self._keepers]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(self._end_part(part) for part in before))
+        for part in before:
+            await self._end_stragglers(part)
+            self._parts.remove(part)
+            self._board.drop(part.name)
+        for part in parts:
+            self._add(part)
+            self._keepers[part.name] = asyncio.create_task(self._keep(part))
+        self._changed.set()
+
+    async def _watch_alarms(self) -> None:
+        while True:
+            await asyncio.sleep(_ALARM_SECONDS)
+            for name, log in list(self._alarms.items()):
+                if name in self._board.state.parts and log.read():
+                    self._board.raise_alarms(name, log.alarms)
 
     async def _announce(self) -> None:
         """Declare the stack ready when every part is."""
@@ -153,8 +217,10 @@ class Supervisor:
             raise self._error(part, logs.tail(self._log(part), log_start))
 
     async def _spawn(self, part: Part) -> asyncio.subprocess.Process:
+        self._alarms[part.name].skip()
         process = await self._launch(part, part.command, part.environment)
         self._processes[part.name] = process
+        self._board.state.parts[part.name].alarms = []
         self._board.change(part.name, "starting", key_of(process.pid))
         return process
 

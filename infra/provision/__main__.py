@@ -8,10 +8,16 @@ from confluent_kafka import KafkaException
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.analysts import AccessError
-from infra.provision.kafka_topic import TopicError, connect, create_topic, find_topic, verify_topic
+from infra.provision.kafka_topic import (
+    TopicError,
+    connect,
+    create_topic,
+    find_topic,
+    verify_settings,
+)
 from infra.provision.migrations import MigrationError, read_migrations
 from infra.provision.postgres_schema import create_database, migrate_postgres
-from infra.provision.postgres_tenant import ensure_tenant, known_log, open_first_log
+from infra.provision.postgres_tenant import ensure_tenant, newest_log, open_first_log
 from ingest.topic import TOPIC
 
 
@@ -54,19 +60,24 @@ def _prepare_analysts(settings: Settings) -> None:
 
 
 def _prepare_topic(settings: Settings) -> None:
+    """Make the first log, or check the newest.
+
+    A topic that is gone or was made anew keeps nothing from starting: ingest and workers raise the
+    alarm, and what mends it needs servers that run.
+    """
     admin = connect(settings.kafka_bootstrap)
-    topic = find_topic(admin)
-    if topic is None:
-        known = known_log(settings.postgres_dsn, TOPIC)
-        if known is not None:
-            raise TopicError(
-                f"topic {TOPIC} is gone, and with it events that log {known[0]} counted on: "
-                "restore Kafka's data"
-            )
-        topic = create_topic(admin, settings.partitions)
-        print(f"kafka: made topic {TOPIC} with {topic.partitions} partitions")
-    verify_topic(admin)
-    open_first_log(settings.postgres_dsn, TOPIC, topic)
+    newest = newest_log(settings.postgres_dsn)
+    name = TOPIC if newest is None else newest[1]
+    topic = find_topic(admin, name)
+    if newest is None:
+        if topic is None:
+            topic = create_topic(admin, name, settings.partitions)
+            print(f"kafka: made topic {name} with {topic.partitions} partitions")
+        open_first_log(settings.postgres_dsn, name, topic)
+    elif topic is None or topic.topic_id != newest[2]:
+        print(f"kafka: topic {name} is not the one on record as log {newest[0]}")
+        return
+    verify_settings(admin, name)
 
 
 def main() -> None:

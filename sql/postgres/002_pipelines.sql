@@ -1,13 +1,26 @@
 -- What the workers agree on: incarnations of the topic, segments, meters, cuts.
 
--- One row per incarnation of the usage topic, known by Kafka's topic id.
+-- One row per incarnation of the usage topic, known by Kafka's topic id. Ingest writes to the
+-- newest; the others are consumed until they are closed.
 CREATE TABLE logs (
     log         smallint PRIMARY KEY,
     topic       text NOT NULL,
     topic_id    text NOT NULL UNIQUE,
     partitions  smallint NOT NULL CHECK (partitions > 0),
-    opened_at   timestamptz NOT NULL DEFAULT now()
+    opened_at   timestamptz NOT NULL DEFAULT now(),
+    closed_at   timestamptz             -- since then it takes no records and nobody reads it
 );
+CREATE UNIQUE INDEX logs_open_topics ON logs (topic) WHERE closed_at IS NULL;
+
+-- Where the partitions of a closed log end: what every later cut holds of them.
+CREATE TABLE log_ends (
+    log          smallint NOT NULL REFERENCES logs,
+    partition    smallint NOT NULL,
+    next_offset  bigint NOT NULL CHECK (next_offset >= 0),
+    PRIMARY KEY (log, partition)
+);
+CREATE TRIGGER log_ends_append_only BEFORE UPDATE OR DELETE ON log_ends
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
 CREATE TABLE meters (
     definition_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -42,7 +55,19 @@ CREATE TABLE segments (
 CREATE TRIGGER segments_append_only BEFORE UPDATE OR DELETE ON segments
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
--- Cuts: one numbered chain per tenant; no component is ever smaller than the one before.
+-- A cut before it is fixed: whoever goes on after a crash audits and fixes this very vector.
+CREATE TABLE cut_proposals (
+    tenant       text NOT NULL REFERENCES tenants,
+    number       bigint NOT NULL CHECK (number > 0),
+    at           timestamptz NOT NULL,
+    offsets      jsonb NOT NULL,        -- [[log, partition, next_offset], ...]
+    proposed_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant, number)
+);
+CREATE TRIGGER cut_proposals_append_only BEFORE UPDATE OR DELETE ON cut_proposals
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+-- Fixed cuts: one numbered chain per tenant; no component is ever smaller than the one before.
 CREATE TABLE cuts (
     tenant          text NOT NULL REFERENCES tenants,
     number          bigint NOT NULL CHECK (number > 0),

@@ -115,7 +115,9 @@ def test_cost_of_metering(stack: EmbeddedStack, subjects: int, minutes: int) -> 
     reader = reader_of(known)
     before, started = cpu_seconds(known), time.monotonic()
     ends = produce(known, made)
-    while any(reader.progress()[at] < ends.get(at.partition, 0) for at in reader.progress()):
+    while any(
+        reader.chain.progress()[at] < ends.get(at.partition, 0) for at in reader.chain.progress()
+    ):
         time.sleep(0.1)
     seconds = time.monotonic() - started
     spent = {part: cpu_seconds(known)[part] - before[part] for part in MEASURED}

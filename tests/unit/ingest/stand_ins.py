@@ -41,13 +41,19 @@ class HandProducer:
     """Holds records until the test says what became of them."""
 
     def __init__(self) -> None:
+        self.topic = "usage.events"
         self.is_down = False
         self.records_waiting = 0
         self.groups: list[tuple[list[tuple[int, bytes]], Any]] = []
+        self.topics: list[str] = []
+
+    def write_to(self, topic: str) -> None:
+        self.topic = topic
 
     def produce(self, records: list[tuple[int, bytes]], on_delivered: Any) -> None:
         self.records_waiting += len(records)
         self.groups.append((records, on_delivered))
+        self.topics.append(self.topic)
 
     def settle(self, error: str | None = None) -> None:
         groups, self.groups = self.groups, []

@@ -3,6 +3,7 @@
 from ingest.batches import Batches
 from ingest.flow import Flow
 from ingest.limits import FlowLimits
+from ingest.usage_log import UsageLog
 from tests.unit.ingest.stand_ins import HandLoop, HandProducer
 from tests.unit.ingest.test_batches import columns
 
@@ -81,3 +82,20 @@ def test_while_the_broker_is_away_one_flush_at_a_time_tries_it() -> None:
     bench.producer.settle()
     assert bench.flow.takes_more()
     assert not bench.flow.is_broker_away
+
+
+def test_what_waits_goes_to_the_log_it_was_taken_for_and_what_follows_to_the_next() -> None:
+    bench = Bench()
+    bench.submit()
+    bench.flow.follow(UsageLog(1, "usage.events.1", "id", 50))
+    bench.flow.submit(columns("acme", [f"s{n}" for n in range(200)]), bench.fates.append)
+    bench.loop.ring()
+    assert bench.producer.topics == ["usage.events", "usage.events.1"]
+    assert {partition for partition, _ in bench.producer.groups[0][0]} <= {0, 1}
+    assert max(partition for partition, _ in bench.producer.groups[1][0]) > 40
+
+
+def test_nothing_is_taken_while_the_topic_is_not_the_one_on_record() -> None:
+    bench = Bench()
+    bench.flow.refused_because = "topic usage.events was made anew"
+    assert not bench.flow.takes_more()

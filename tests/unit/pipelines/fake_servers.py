@@ -45,7 +45,7 @@ class FakeBook:
         key = (segment.at, segment.sequence)
         stored = self.segments.setdefault(key, replace(segment, definitions=ids))
         if replace(stored, definitions=()) != segment:
-            raise SegmentMismatchError(f"{stored} {segment}")
+            raise SegmentMismatchError(segment.at, f"{stored} {segment}")
         return stored
 
     def meters(self, definitions: Sequence[int]) -> list[ActiveMeter]:

@@ -1,6 +1,10 @@
 """Where segments start, and how positions and versions sort."""
 
+import bisect
+import random
+
 import numpy as np
+import pytest
 
 from pipelines.position import LogPartition, position_bytes, position_from_bytes, version_of
 from pipelines.segment import (
@@ -45,6 +49,24 @@ def test_the_horizon_moves_by_whole_slices() -> None:
         segment = next_segment(segment, progress, step, step * MINUTE, plan, starts)
         seen.append((segment.slice, segment.horizon_slice, segment.horizon_offset))
     assert seen == [(0, 0, 0), (1, 0, 0), (1, 0, 0), (2, 1, 2), (2, 1, 2), (3, 2, 4)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_cut_at_a_whole_minute_falls_on_the_start_of_a_segment(seed: int) -> None:
+    """Where such a cut lies: at the first record appended in that minute or later."""
+    rnd = random.Random(seed)
+    appended = sorted(rnd.randrange(20 * MINUTE) for _ in range(60))
+    segment = first_segment(AT, 0, appended[0])
+    progress = SegmentProgress(segment.started_at_ms)
+    starts = {0, len(appended)}
+    for offset, append_ms in enumerate(appended[1:], 1):
+        if starts_segment(segment, progress, append_ms, forced=False):
+            starts.add(offset)
+            segment = next_segment(segment, progress, offset, append_ms, SlicePlan(), {0: (0, 0)})
+            progress = SegmentProgress(segment.started_at_ms)
+        progress.add(append_ms, 1, 1)
+    for minute in range(21):
+        assert bisect.bisect_left(appended, minute * MINUTE) in starts
 
 
 def test_positions_sort_as_bytes_and_survive_the_round_trip() -> None:
