@@ -23,7 +23,7 @@ TENANT_TABLES = (
 )
 """Tables of which an analyst sees the rows of one tenant, by their column `tenant`."""
 
-VIEWS = ("events", "usage_minutely", "usage_hourly", "usage_daily")
+VIEWS = ("events", "usage_minutely", "usage_hourly", "usage_daily", "usage_samples")
 """Views over those tables and nothing else, so that their rows are limited with them."""
 
 INNER_VIEWS = ("usage_by_window",)

@@ -21,6 +21,8 @@ from pipelines.fold import Worth, combine
 from pipelines.meter import VALUE_SCALE, MeterDefinition
 from pipelines.values import EXACT
 
+_MICROSECONDS = {"second": 10**6, "hour": 3600 * 10**6}
+
 
 def answer(definition: MeterDefinition, worths: Iterable[tuple[str, Worth]]) -> Decimal | None:
     """Return what (item, worth) pairs of one owner add up to; None where no event counts."""
@@ -37,12 +39,15 @@ def value_of(definition: MeterDefinition, worth: Worth) -> Decimal:
 
     That is the sum for sum, and (count, sum) for avg; for min, max and percentile the value that
     answers stands in the place of the sum, for unique_count the number of live items in the
-    place of the count; for latest it is the last sample.
+    place of the count; for latest it is the last sample; for weighted_sum the sum is of values
+    times microseconds.
     """
     if definition.aggregation in ("count", "unique_count"):
         return Decimal(worth[0])
     if definition.aggregation in ("avg", "latest"):
         return _mean([("", worth)])
+    if definition.per is not None:
+        return _mean([("", (_MICROSECONDS[definition.per], worth[1]))])
     return worth[1]
 
 

@@ -1,6 +1,6 @@
 """Reads what a question of usage needs: totals per local window, and raw events."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import OperationalError
 
+from pipelines.clickhouse_changes import changed_sql
 from pipelines.clickhouse_clauses import (
     ARROW_SETTINGS,
     SETTINGS,
@@ -16,13 +17,14 @@ from pipelines.clickhouse_clauses import (
     whole,
     within,
 )
+from pipelines.clickhouse_integrals import integrals_sql
 from pipelines.clickhouse_totals import start_of, totals_sql
 from pipelines.cut import AsOf, EffectiveMeter, Ranges
 from pipelines.edges import RawRead, fewer
 from pipelines.fold import Worth
 from pipelines.outage import TransientError
 from pipelines.query import Folded
-from pipelines.question import Page, UsageKey, UsageQuestion
+from pipelines.question import Page, SeriesKey, UsageKey, UsageQuestion
 from pipelines.record import COUNTED_SCHEMA, SIGNED_SCHEMA
 from pipelines.selection import Selection
 
@@ -64,6 +66,19 @@ class ClickHouseQuery:
         """Yield, in order, what whole windows and folded events come to; see `value_of`."""
         statement = Statement()
         sql = totals_sql(selection, folded, page, statement)
+        return self._worths(selection, sql, statement)
+
+    def integrals(
+        self, selection: Selection, folded: Mapping[tuple[SeriesKey, str], Worth], page: Page
+    ) -> Iterator[tuple[UsageKey, Worth]]:
+        """Yield, in order, what samples times microseconds come to; see `value_of`."""
+        statement = Statement()
+        sql = integrals_sql(selection, folded, page, statement)
+        return self._worths(selection, sql, statement)
+
+    def _worths(
+        self, selection: Selection, sql: str, statement: Statement
+    ) -> Iterator[tuple[UsageKey, Worth]]:
         for block in self._blocks(sql, statement):
             for start, owner, subject, dims, count, total in block:
                 key = UsageKey(start_of(selection, start), owner, subject, tuple(dims))
@@ -100,21 +115,14 @@ class ClickHouseQuery:
         )
         yield from self._tables(sql, statement)
 
-    def changed(self, tenant: str, ranges: Ranges) -> list[tuple[str, str, int, int]]:
-        """Return (meter, subject, first start, last end) per UTC month touched by segments.
-
-        Times are in microseconds since 1970.
-        """
+    def changed(
+        self, tenant: str, ranges: Ranges, until: AsOf, open_us: tuple[int, int]
+    ) -> list[tuple[str, str, int, int]]:
+        """Return (meter, subject, start, end) of what offsets touched; see `UsageTables`."""
         places = within(ranges, "segment")
         if not places:
             return []
-        sql = (
-            "SELECT meter, subject, toUnixTimestamp64Milli(min(window_start)) * 1000,"
-            " toUnixTimestamp64Milli(max(window_end)) * 1000 FROM usage_windows"
-            f" WHERE tenant = {{tenant:String}} AND ({places})"
-            " GROUP BY meter, subject, toStartOfMonth(window_start)"
-            " ORDER BY meter, subject, min(window_start)"
-        )
+        sql = changed_sql(places, whole(until), open_us)
         blocks = self._blocks(sql, Statement({"tenant": tenant}))
         return [(row[0], row[1], row[2], row[3]) for block in blocks for row in block]
 

@@ -12,7 +12,7 @@ from pipelines.question import Page, UsageKey
 from pipelines.selection import Selection
 from pipelines.values import VALUE_TYPE
 
-_NOTHING = "''"
+NOTHING = "''"
 _START_US = "toUnixTimestamp64Milli(window_start) * 1000"
 _SAMPLED_US = "toInt64(substring(item, 1, 16))"
 _REDUCED = {
@@ -52,6 +52,11 @@ def totals_sql(
         sql = f"SELECT w, o, s, d, sum(c) AS n, sum(t) AS total {sql} HAVING n > 0"
     if definition.percentile is not None:
         total = _percentile(definition.percentile)
+    return in_order(sql, total, selection, page, statement)
+
+
+def in_order(sql: str, total: str, selection: Selection, page: Page, statement: Statement) -> str:
+    """Return SQL for the rows of a page, in order."""
     after = _after(selection, page, statement)
     limit = "" if page.limit is None else f" LIMIT {page.limit}"
     return f"SELECT w, o, s, d, n, {total} FROM ({sql}){after} ORDER BY w, o, s, d{limit}"
@@ -59,7 +64,7 @@ def totals_sql(
 
 def start_of(selection: Selection, window: int) -> int:
     """Return the start of a window of `totals_sql`, in microseconds since 1970."""
-    if _is_one(selection.windows):
+    if is_one(selection.windows):
         return selection.windows.bounds(selection.start_us)[0]
     return window * SECOND_US
 
@@ -83,13 +88,13 @@ def _whole_windows(selection: Selection, statement: Statement) -> str:
         divided = ", ".join(map(str, sorted(selection.divided)))
         where.append(f"intDiv({_START_US}, {size_us}) * {size_us} NOT IN ({divided})")
     if spans:
-        _add_spans(selection, statement)
+        add_spans(selection, statement)
         where.append(f"{at_us} >= first_us AND {at_us} < last_us")
     dimensions = ", ".join(dimension(name) for name in question.group_by)
     return (
         f"SELECT {_local_start(selection.windows, at_us)} AS w,"
-        f" {'owner' if question.by_owner else _NOTHING} AS o,"
-        f" {'usage_windows.subject' if question.by_subject else _NOTHING} AS s,"
+        f" {'owner' if question.by_owner else NOTHING} AS o,"
+        f" {'usage_windows.subject' if question.by_subject else NOTHING} AS s,"
         f" [{dimensions}]::Array(String) AS d, item, count AS c, sum AS t FROM usage_windows FINAL"
         f"{' INNER JOIN spans ON usage_windows.subject = spans.subject' if spans else ''}"
         f" WHERE ({') AND ('.join(where)})"
@@ -117,7 +122,8 @@ def _windows_of(selection: Selection, statement: Statement) -> list[str]:
     return where
 
 
-def _add_spans(selection: Selection, statement: Statement) -> None:
+def add_spans(selection: Selection, statement: Statement) -> None:
+    """Send the spans along: of samples exact, else of whole windows."""
     spans = selection.owned or ()
     is_sampled = selection.definition.keeps_samples
     bounds = [(s.start_us, s.end_us) if is_sampled else (s.first_us, s.last_us) for s in spans]
@@ -133,7 +139,7 @@ def _add_spans(selection: Selection, statement: Statement) -> None:
 def _add_folded(
     selection: Selection, folded: Mapping[tuple[UsageKey, str], Worth], statement: Statement
 ) -> None:
-    scale = 0 if _is_one(selection.windows) else 1
+    scale = 0 if is_one(selection.windows) else 1
     keys = [key for key, _ in folded]
     columns = {
         "w": pa.array([key.start_us // SECOND_US * scale for key in keys], pa.int64()),
@@ -151,14 +157,15 @@ def _after(selection: Selection, page: Page, statement: Statement) -> str:
     if page.after is None:
         return ""
     key = page.after
-    start = 0 if _is_one(selection.windows) else key.start_us // SECOND_US
+    start = 0 if is_one(selection.windows) else key.start_us // SECOND_US
     statement.values |= {"after_o": key.owner, "after_s": key.subject}
     statement.values["after_d"] = list(key.dimensions)
     after = f"toInt64({start}), {{after_o:String}}, {{after_s:String}}, {{after_d:Array(String)}}"
     return f" WHERE (w, o, s, d) > ({after})"
 
 
-def _is_one(windows: LocalWindows) -> bool:
+def is_one(windows: LocalWindows) -> bool:
+    """Tell whether there is one window."""
     return not isinstance(windows, Grid) and len(windows.marks) == 2
 
 
@@ -166,7 +173,7 @@ def _local_start(windows: LocalWindows, at_us: str) -> str:
     """Return SQL for where the local window of an instant starts, in seconds; 0 if it is one."""
     second = f"intDiv({at_us}, {SECOND_US})"
     if not isinstance(windows, Grid):
-        if _is_one(windows):
+        if is_one(windows):
             return "toInt64(0)"
         marks = ", ".join(str(mark // SECOND_US) for mark in windows.marks)
         return f"toInt64(roundDown({second}, [{marks}]))"

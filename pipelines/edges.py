@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from pipelines.cut import EffectiveMeter
 from pipelines.fold import ActiveMeter, Fold, WindowKey, Worth, fold_all, negated
-from pipelines.question import UsageKey
-from pipelines.selection import Owned, Selection
+from pipelines.question import SeriesKey, UsageKey
+from pipelines.selection import EARLIEST_US, Owned, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,8 @@ def edge_reads(selection: Selection) -> list[RawRead]:
 
 def piece_read(selection: Selection) -> RawRead:
     """Return the read of the pieces of segments that a cut divides."""
-    return _read(selection, [(selection.start_us, selection.end_us)])
+    since_us = EARLIEST_US if selection.definition.is_carried else selection.start_us
+    return _read(selection, [(since_us, selection.end_us)])
 
 
 def _read(
@@ -133,6 +134,14 @@ def fold_raw(
     for version in selection.versions:
         for fold in _folds(version.in_force(events), version.meter):
             yield from _keyed(selection, fold.worth_by_key(), cells, are_edges=are_edges)
+
+
+def fold_samples(selection: Selection, events: Any) -> Iterator[tuple[SeriesKey, str, Worth]]:
+    """Yield (series, item, worth) of raw events of a meter whose samples are carried."""
+    for version in selection.versions:
+        for fold in _folds(events, version.meter):
+            for (subject, dimensions, item, _), worth in fold.worth_by_key().items():
+                yield SeriesKey(version.meter.version, subject, dimensions), item, worth
 
 
 def _folds(signed: Any, meter: ActiveMeter) -> Iterator[Fold]:

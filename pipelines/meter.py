@@ -158,6 +158,11 @@ class MeterDefinition(BaseModel):
         return self.aggregation in ("latest", "weighted_sum")
 
     @property
+    def is_carried(self) -> bool:
+        """True where a value lasts until the next one, whichever window that lies in."""
+        return self.aggregation == "weighted_sum"
+
+    @property
     def rule(self) -> str:
         """The aggregation as tables name it, such as `percentile(95)` or `weighted_sum(hour)`."""
         if self.percentile is not None:

@@ -8,20 +8,22 @@ what is processed when it is asked.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.aggregation import value_of
 from pipelines.cut import AsOf, CutChain, EffectiveMeter, Ranges, since_activation
-from pipelines.edges import RawRead, edge_reads, event_types_of, fold_raw, piece_read
+from pipelines.edges import RawRead, edge_reads, event_types_of, fold_raw, fold_samples, piece_read
 from pipelines.fold import Worth, combine
 from pipelines.local_windows import DAY_US, HOUR_US, WINDOWS_MAX, Grid
 from pipelines.position import LogPartition
 from pipelines.question import (
     WHOLE_ANSWER,
     Page,
+    SeriesKey,
     UnknownNameError,
     UsageKey,
     UsageQuestion,
@@ -40,6 +42,7 @@ from pipelines.selection import (
 Folded = Mapping[tuple[UsageKey, str], Worth]
 """What raw events add, by key and item."""
 
+_Key = TypeVar("_Key", UsageKey, SeriesKey)
 _LONG_US = WINDOWS_MAX * DAY_US
 """Of a longer interval only the part with usage is cut into windows."""
 _FOLDED_FEW = 50_000
@@ -60,16 +63,25 @@ class UsageTables(Protocol):
     ) -> Iterator[tuple[UsageKey, Worth]]:
         """Yield, in order, what whole windows and folded events come to; see `value_of`."""
 
+    def integrals(
+        self, selection: Selection, folded: Mapping[tuple[SeriesKey, str], Worth], page: Page
+    ) -> Iterator[tuple[UsageKey, Worth]]:
+        """Yield, in order, what samples times microseconds come to; see `value_of`."""
+
     def raw(self, read: RawRead, ranges: Ranges) -> Iterator[Any]:
         """Yield stored events, and signed events of corrections, by where they stand in the log.
 
         Tables are of `SIGNED_SCHEMA`, in no order, and fit in memory.
         """
 
-    def changed(self, tenant: str, ranges: Ranges) -> Iterable[tuple[str, str, int, int]]:
-        """Return (meter, subject, first start, last end) of what offsets touched, in order.
+    def changed(
+        self, tenant: str, ranges: Ranges, until: AsOf, open_us: tuple[int, int]
+    ) -> Iterable[tuple[str, str, int, int]]:
+        """Return (meter, subject, start, end) of what offsets touched, in order.
 
-        Times are in microseconds since 1970; one row per UTC month.
+        Times are in microseconds since 1970; one row per UTC month. Samples that are carried reach
+        to the next one as of `until`, or to the end of `open`, an interval that counts for all
+        whose samples are.
         """
 
 
@@ -82,9 +94,12 @@ class UsageQueries:
     progress: Callable[[], Mapping[LogPartition, int]]
 
     def ask(
-        self, tenant: str, question: UsageQuestion, page: Page = WHOLE_ANSWER
+        self, tenant: str, question: UsageQuestion, now: datetime, page: Page = WHOLE_ANSWER
     ) -> Iterator[UsageRow]:
         """Return the rows in order as they are read; windows without usage are left out.
+
+        What lasts until the next sample, and there is none yet, lasts until now; as of a cut,
+        until when that was fixed for.
 
         Raises:
             LookupError: the tenant has no such meter.
@@ -93,27 +108,30 @@ class UsageQueries:
         """
         versions = self.cuts.meter_versions(tenant, question.meter)
         check_names(question, versions[-1].meter.definition)
-        as_of = self._as_of(tenant, question)
-        start_us, end_us = self._interval(versions, question, as_of)
-        if start_us >= end_us:
+        as_of, until_us = None, microseconds(now)
+        if question.cut is not None:
+            cut = self.cuts.by_number(tenant, question.cut)
+            if cut is None:
+                raise UnknownNameError("cut", f"there is no cut {question.cut}")
+            as_of, until_us = self.cuts.as_of(self.cuts.offsets(cut)), microseconds(cut.at)
+        interval = self._interval(versions, question, as_of, until_us)
+        if interval[0] >= interval[1]:
             return iter(())
-        selection = select(tenant, versions, question, as_of, start_us, end_us)
+        selection = select(tenant, versions, question, as_of, interval, until_us)
         if selection.owned is not None and not selection.owned:
             return iter(())
+        if selection.definition.is_carried:
+            return self._integrated(selection, page)
         if isinstance(selection.windows, Grid) and not selection.has_whole:
             return self._in_parts(selection, page)
-        return self._rows(selection, self._folded(selection), page)
-
-    def _as_of(self, tenant: str, question: UsageQuestion) -> AsOf | None:
-        if question.cut is None:
-            return None
-        cut = self.cuts.by_number(tenant, question.cut)
-        if cut is None:
-            raise UnknownNameError("cut", f"there is no cut {question.cut}")
-        return self.cuts.as_of(self.cuts.offsets(cut))
+        return self._rows(selection, self.tables.totals(selection, self._folded(selection), page))
 
     def _interval(
-        self, versions: Sequence[EffectiveMeter], question: UsageQuestion, as_of: AsOf | None
+        self,
+        versions: Sequence[EffectiveMeter],
+        question: UsageQuestion,
+        as_of: AsOf | None,
+        until_us: int,
     ) -> tuple[int, int]:
         """Return what is asked, or so much of it as has usage; empty where nothing has."""
         start_us = None if question.start is None else microseconds(question.start)
@@ -128,6 +146,8 @@ class UsageQueries:
         if not extents:
             return 0, 0
         first_us, last_us = min(at for at, _ in extents), max(at for _, at in extents)
+        if versions[-1].meter.definition.is_carried:
+            last_us = until_us
         if question.window is None:
             return first_us if start_us is None else start_us, last_us if end_us is None else end_us
         starts = [at for at in (start_us, first_us) if at is not None]
@@ -167,11 +187,12 @@ class UsageQueries:
                 selection.versions,
                 selection.question,
                 selection.as_of,
-                at_us,
+                (at_us, stop_us),
                 stop_us,
             )
             folded = self._folded(part)
-            for row in self._rows(part, folded, replace(page, limit=limit)):
+            totals = self.tables.totals(part, folded, replace(page, limit=limit))
+            for row in self._rows(part, totals):
                 rows += 1
                 yield row
             at_us = stop_us
@@ -180,8 +201,22 @@ class UsageQueries:
             elif len(folded) > _FOLDED_MANY and width_us > HOUR_US:
                 width_us //= 2
 
-    def _rows(self, selection: Selection, folded: Folded, page: Page) -> Iterator[UsageRow]:
-        for key, worth in self.tables.totals(selection, folded, page):
+    def _integrated(self, selection: Selection, page: Page) -> Iterator[UsageRow]:
+        """Yield the rows of a meter whose samples are carried; they have no edges."""
+        folded: dict[tuple[SeriesKey, str], Worth] = {}
+        as_of = selection.as_of
+        if selection.has_whole and as_of is not None and as_of.is_straddled:
+            read = piece_read(selection)
+            for events in self._raw(read, selection.versions, _pieces(as_of)):
+                _add(folded, fold_samples(selection, events))
+        if selection.has_whole:
+            integrals = self.tables.integrals(selection, folded, page)
+            yield from self._rows(selection, integrals)
+
+    def _rows(
+        self, selection: Selection, totals: Iterable[tuple[UsageKey, Worth]]
+    ) -> Iterator[UsageRow]:
+        for key, worth in totals:
             value = value_of(selection.definition, worth)
             yield UsageRow(key, selection.windows.bounds(key.start_us)[1], value)
 
@@ -210,14 +245,18 @@ class UsageQueries:
         are_edges: bool,
     ) -> None:
         for events in self._raw(read, selection.versions, ranges):
-            for key, item, worth in fold_raw(selection, read, events, are_edges=are_edges):
-                held = folded.get((key, item))
-                folded[key, item] = worth if held is None else combine(held, worth)
+            _add(folded, fold_raw(selection, read, events, are_edges=are_edges))
 
     def _raw(
         self, read: RawRead, versions: Sequence[EffectiveMeter], ranges: Ranges
     ) -> Iterator[Any]:
         return self.tables.raw(read, since_activation(self.cuts, versions, ranges))
+
+
+def _add(folded: dict[tuple[_Key, str], Worth], worths: Iterable[tuple[_Key, str, Worth]]) -> None:
+    for key, item, worth in worths:
+        held = folded.get((key, item))
+        folded[key, item] = worth if held is None else combine(held, worth)
 
 
 def _pieces(as_of: AsOf) -> Ranges:

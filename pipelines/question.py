@@ -78,6 +78,16 @@ WHOLE_ANSWER = Page()
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesKey:
+    """Whose samples follow one another: each counts until the next one of its series."""
+
+    meter_version: int
+    subject: str
+    dimensions: str
+    """As JSON"""
+
+
+@dataclass(frozen=True, slots=True)
 class UsageRow:
     """One row of an answer: the usage of one local window, which may reach over what is asked."""
 

@@ -11,6 +11,7 @@ from pipelines.chain import Chain
 from pipelines.cut import CutChain
 from pipelines.query import UsageQueries
 from pipelines.question import UsageQuestion
+from pipelines.selection import microseconds
 from pipelines.usage import ChangedUsage, Cut, Quantity, Span
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -64,23 +65,28 @@ class Reader:
         )
         return [
             Quantity(row.key.owner, dict(zip(group_by, row.key.dimensions, strict=True)), row.value)
-            for row in self.queries.ask(cut.tenant, question)
+            for row in self.queries.ask(cut.tenant, question, cut.at)
         ]
 
     def subjects(self, cut: Cut, meter: str, start: datetime, end: datetime) -> list[str]:
         """Return the subjects with usage; see `UsageReader.subjects`."""
         question = UsageQuestion(meter=meter, start=start, end=end, by_subject=True, cut=cut.number)
-        return [row.key.subject for row in self.queries.ask(cut.tenant, question)]
+        return [row.key.subject for row in self.queries.ask(cut.tenant, question, cut.at)]
 
     def changed(self, since: Cut, until: Cut) -> list[ChangedUsage]:
         """Return what may differ between two cuts; see `UsageReader.changed`."""
         below = self.cuts.as_of(self.cuts.offsets(since)).whole_below
-        ranges = {at: (below.get(at, 0), end) for at, end in self.cuts.offsets(until).items()}
+        offsets = self.cuts.offsets(until)
+        ranges = {at: (below.get(at, 0), end) for at, end in offsets.items()}
+        found = self.queries.tables.changed(
+            until.tenant,
+            ranges,
+            self.cuts.as_of(offsets),
+            (microseconds(since.at), microseconds(until.at)),
+        )
         return [
-            ChangedUsage(meter, subject, _moment(first_us), _moment(last_us))
-            for meter, subject, first_us, last_us in self.queries.tables.changed(
-                until.tenant, ranges
-            )
+            ChangedUsage(meter, subject, _moment(start_us), _moment(end_us))
+            for meter, subject, start_us, end_us in found
         ]
 
 

@@ -39,6 +39,7 @@ class Selection:
 
     Whole windows start in `[first_us, last_us)` and in none of `divided`, which counts in windows
     of `size_us`, the largest of any version; without whole windows `first_us` equals `last_us`.
+    Samples are read from `first_us`, but for what is carried into it, until before `last_us`.
     """
 
     tenant: str
@@ -82,14 +83,15 @@ def select(
     versions: Sequence[EffectiveMeter],
     question: UsageQuestion,
     as_of: AsOf | None,
-    start_us: int,
-    end_us: int,
+    interval: tuple[int, int],
+    until_us: int,
 ) -> Selection:
-    """Return how an interval that is not empty is read.
+    """Return how an interval that is not empty is read; nothing is carried over `until`.
 
     Raises:
         TooMuchError: it has too many windows.
     """
+    start_us, end_us = interval
     try:
         windows = local_windows(question.window, question.zone, start_us, end_us)
     except ValueError as error:
@@ -98,9 +100,11 @@ def select(
     first_us, last_us, divided = start_us, end_us, frozenset[int]()
     if not versions[-1].meter.definition.keeps_samples:
         first_us, last_us, divided = _whole(windows, start_us, end_us, size_us)
+    elif versions[-1].meter.definition.is_carried:
+        last_us = max(start_us, min(end_us, until_us))
     owned = None
     if question.spans is not None:
-        owned = tuple(_owned(question, (start_us, end_us), size_us))
+        owned = tuple(_owned(question, interval, size_us))
     by_subject: dict[str, list[Owned]] = {}
     bounds: set[int] = set()
     for one in owned or ():

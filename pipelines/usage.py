@@ -88,5 +88,5 @@ class UsageReader(Protocol):
         """Return what may differ between two cuts of one tenant, sorted by meter and subject.
 
         Never misses a change; may name an interval in which nothing changed. One row per meter,
-        subject and UTC month touched.
+        subject and UTC month touched. A gauge's sample changes what follows, up to the next one.
         """

@@ -19,7 +19,7 @@ from tollbook.stack_file import Stack
 CUT_SHORT = 599
 """Stands for an answer that broke off, as the gateway does when a result fails midway."""
 
-_TEXTS = {"data": '{{"at": "{0}"}}', "dimensions": '{{"at":"{0}"}}', "aggregation": "sum"}
+_TEXTS = {"data": '{{"at": "{0}"}}', "dimensions": '{{"at":"{0}"}}'}
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def fill_tables(owner: Any, words: Mapping[str, str], rows: int) -> None:
 
 def _value(name: str, kind: str, tenant: str, word: str, number: int) -> Any:
     kind = kind.removeprefix("LowCardinality(").removeprefix("Nullable(")
-    if name == "tenant":
-        return tenant
+    if name in ("tenant", "aggregation"):
+        return {"tenant": tenant, "aggregation": "sum" if number else "latest"}[name]
     if kind.startswith("DateTime"):
         return datetime(2026, 1, 1, tzinfo=UTC)
     if kind.startswith("FixedString"):

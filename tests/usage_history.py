@@ -167,13 +167,16 @@ def history(
     offsets = dict.fromkeys(places, 0)
     first_us = (start - EPOCH) // timedelta(microseconds=1)
     for _ in range(count):
-        if made.uses and rnd.random() < 0.1:
-            gone = rnd.choice(made.uses)
-            if all(use.sign > 0 for use in made.uses if use.identity == gone.identity):
-                made.uses.append(replace(gone, offset=offsets[gone.at], sign=-1))
-                offsets[gone.at] += 1
-            continue
         at = rnd.choice(places)
+        if made.uses and rnd.random() < 0.15:
+            other = rnd.choice(made.uses)
+            if [use.sign for use in made.uses if use.identity == other.identity] == [1]:
+                # Taken back, or a copy that its partition could not see.
+                sign = rnd.choice((1, -1, -1))
+                at = other.at if sign < 0 else at
+                made.uses.append(replace(other, at=at, offset=offsets[at], sign=sign))
+                offsets[at] += 1
+            continue
         time_us = first_us + rnd.randrange(days * 86_400) * 1_000_000
         time_us += rnd.choice((0, 0, rnd.randrange(1_000_000)))
         made.uses.append(
@@ -189,8 +192,10 @@ def history(
         )
         offsets[at] += 1
     for number in (1, 2, 3):
-        cut = {at: rnd.randrange(end + 1) for at, end in offsets.items()}
-        made.cuts[number] = (start + timedelta(days=days, seconds=number), cut)
+        share = [rnd.uniform(number - 1, number) / 3 for _ in places]
+        cut = {at: int(offsets[at] * part) for at, part in zip(places, share, strict=True)}
+        until = start + timedelta(seconds=int(days * 86_400 * share[0]), microseconds=number)
+        made.cuts[number] = (until, cut)
     return made
 
 
@@ -207,6 +212,34 @@ def local_start(moment: datetime, window: str | None, zone: ZoneInfo) -> str:
     day = wall.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     day = day.replace(day=1) if window == "month" else day
     return day.astimezone(UTC).isoformat()
+
+
+def local_bounds(
+    start: datetime, end: datetime, window: str | None, zone: ZoneInfo
+) -> list[datetime]:
+    """Return the instants from start to end at which local windows start, minute by minute."""
+    if window is None:
+        return []
+    at = start.replace(second=0, microsecond=0)
+    found, before = [], ""
+    while at <= end:
+        found += [at] if local_start(at, window, zone) != before else []
+        before = local_start(at, window, zone)
+        at += timedelta(minutes=1)
+    return found
+
+
+def lasting(uses: Iterable[Use], until: datetime) -> Iterator[tuple[Use, datetime, datetime]]:
+    """Yield each event with the interval for which its value holds."""
+    series = defaultdict(list)
+    for use in uses:
+        series[use.subject, use.region].append(use)
+    for own in series.values():
+        own.sort(key=lambda use: (use.time_us, use.identity))
+        ends = [use.time for use in own[1:]]
+        for use, end in zip(own, [*ends, until], strict=True):
+            if use.time < min(end, until):
+                yield use, use.time, min(end, until)
 
 
 def owners(spans: Sequence[Span] | None, subject: str, moment: datetime) -> Iterator[str]:

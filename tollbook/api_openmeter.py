@@ -5,7 +5,7 @@ Values are JSON numbers there; ours are written with all their digits.
 
 import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -74,7 +74,7 @@ def build_openmeter(
             question = of_customers(
                 asked.connection, asked.tenant, question, given.get("filterCustomerId", ())
             )
-            rows = list(queries_of(asked, stack_of).ask(asked.tenant, question))
+            rows = list(queries_of(asked, stack_of).ask(asked.tenant, question, datetime.now(UTC)))
         except (BadParameterError, LookupError, TooMuchError, TransientError) as error:
             return refusal(error, 400, _THEIR_NAMES)
         if CSV in request.headers.get("accept", ""):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,7 +81,7 @@ def _read(
         with open_database(stack) as connection:
             question = of_customers(connection, stack.tenant, question, customers)
             queries = open_queries(connection, open_clickhouse(stack.clickhouse_url))
-            return question, list(queries.ask(stack.tenant, question))
+            return question, list(queries.ask(stack.tenant, question, datetime.now(UTC)))
     except (BadParameterError, TooMuchError) as error:
         raise StackError(str(error), "See `tollbook usage query --help`.") from error
     except LookupError as error:

@@ -154,7 +154,7 @@ def ask_page(
         start = datetime.fromtimestamp(after.start_us // 1_000_000, UTC)
         if question.window is not None and (question.start is None or question.start < start):
             question = replace(question, start=start)
-    rows = list(queries.ask(tenant, question, Page(after, limit + 1)))
+    rows = list(queries.ask(tenant, question, datetime.now(UTC), Page(after, limit + 1)))
     more = len(rows) > limit
     return rows[:limit], _cursor_of(rows[limit - 1].key) if more else None
 

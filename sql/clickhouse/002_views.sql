@@ -94,7 +94,7 @@ CREATE VIEW IF NOT EXISTS usage_minutely
     events         Int64                   COMMENT 'How many events that is made of'
 )
 AS SELECT * FROM tollbook.usage_by_window(seconds = 1)
-COMMENT 'Usage per window of the meter itself, from one minute up; gauges over time are left out';
+COMMENT 'Usage per window of the meter itself, from one minute up; weighted_sum is left out, see usage_samples';
 
 CREATE VIEW IF NOT EXISTS usage_hourly
 (
@@ -109,7 +109,7 @@ CREATE VIEW IF NOT EXISTS usage_hourly
     events         Int64                   COMMENT 'How many events that is made of'
 )
 AS SELECT * FROM tollbook.usage_by_window(seconds = 3600)
-COMMENT 'Usage per hour; gauges over time are left out';
+COMMENT 'Usage per hour; weighted_sum is left out, see usage_samples';
 
 CREATE VIEW IF NOT EXISTS usage_daily
 (
@@ -124,4 +124,39 @@ CREATE VIEW IF NOT EXISTS usage_daily
     events         Int64                   COMMENT 'How many events that is made of'
 )
 AS SELECT * FROM tollbook.usage_by_window(seconds = 86400)
-COMMENT 'Usage per day in UTC; gauges over time are left out';
+COMMENT 'Usage per day in UTC; weighted_sum is left out, see usage_samples';
+
+CREATE VIEW IF NOT EXISTS usage_samples
+(
+    tenant         LowCardinality(String)            COMMENT 'The company that runs its billing here',
+    meter          LowCardinality(String)            COMMENT 'Key of the meter',
+    meter_version  UInt32                            COMMENT 'Version of its definition',
+    subject        String                            COMMENT 'Who used it, as the producer names it',
+    dimensions     Map(String, String)               COMMENT 'The meter''s dimensions',
+    time           DateTime64(6, 'UTC')              COMMENT 'Event time of the sample: its value holds from here on',
+    until          Nullable(DateTime64(6, 'UTC'))    COMMENT 'Event time of the next sample; NULL where there is none yet',
+    value          Decimal(38, 12)                   COMMENT 'The value that was reported',
+    seconds        Nullable(Decimal(38, 6))          COMMENT 'How long it held; NULL where it holds still'
+)
+AS
+SELECT tenant, meter, meter_version, subject, JSONExtract(dims, 'Map(String, String)') AS dimensions,
+    fromUnixTimestamp64Micro(sample.1, 'UTC') AS time,
+    if(sample.3 = 0, NULL, fromUnixTimestamp64Micro(sample.3, 'UTC')) AS until, sample.2 AS value,
+    if(sample.3 = 0, NULL, toDecimal128(sample.3 - sample.1, 6) / 1000000) AS seconds
+FROM (
+    SELECT tenant, meter, meter_version, subject, dims,
+        arraySort(groupArrayIf((item, toDecimal128(
+            round(divideDecimal(total, toDecimal256(greatest(counted, 1), 0), 13), 12), 12)), counted > 0)) AS live,
+        arrayMap(each -> toInt64OrZero(substring(each.1, 1, 16)), live) AS starts,
+        arrayZip(starts, live.2, arrayPushBack(arrayPopFront(starts), 0)) AS samples
+    FROM (
+        SELECT tenant, meter, meter_version, subject, dimensions AS dims, item,
+            sum(count) AS counted, sum(sum) AS total
+        FROM usage_windows FINAL
+        WHERE aggregation = 'latest' OR startsWith(aggregation, 'weighted_sum')
+        GROUP BY tenant, meter, meter_version, subject, dims, item
+    )
+    GROUP BY tenant, meter, meter_version, subject, dims
+)
+ARRAY JOIN samples AS sample
+COMMENT 'What meters of latest and weighted_sum were told, and how long each value held; value times seconds is what a gauge adds up to';

@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -54,6 +54,12 @@ def generate(count: int) -> list[dict[str, Any]]:
 
 
 EVENTS = generate(1200)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def rounded(value: Decimal) -> Decimal:
+    """Return a number with twelve decimals."""
+    return value.quantize(Decimal("1e-12"), ROUND_HALF_UP)
 
 
 class Asker:
@@ -271,6 +277,31 @@ def test_csv_and_arrow_say_what_json_says(asker: Asker) -> None:
     assert table.column("value").to_pylist() == [Decimal(row["value"]) for row in rows]
     assert table.column("model").to_pylist() == [row["dimensions"]["model"] for row in rows]
     assert asker.get(path, asked, Accept="image/png").status_code == 406
+
+
+def test_a_gauge_counts_until_the_next_sample_over_days_and_owners(asker: Asker) -> None:
+    """Ten gigabytes, then four from 22:30 on the day that has 25 hours, in Paris."""
+    definition = {"key": "stored", "event_type": "stored", "aggregation": "weighted_sum",
+                  "value": "$.gigabytes", "per": "hour", "window": "1h"}  # fmt: skip
+    create_meters(asker.stack, [definition])
+    samples = [("2026-10-23T10:15:00Z", "10"), ("2026-10-25T21:30:00Z", "4")]
+    events = [
+        {"id": time, "source": "tests", "type": "stored", "subject": "s1", "time": time,
+         "data": {"gigabytes": value}}
+        for time, value in samples
+    ]  # fmt: skip
+    assert asker.http.post("/api/v1/events", json=events).status_code == 204
+    cut = cut_now(asker.stack)
+    asked = [("from", "2026-10-24"), ("to", "2026-10-27"), ("window_time_zone", "Europe/Paris"),
+             ("window", "1d")]  # fmt: skip
+    days = asker.rows("stored", *asked, ("cut", str(cut.number)))
+    assert [row["value"] for row in days] == ["240", "241", "96"]
+    # s1 is the customer's from 10:20:30.5 UTC on the 25th; the sample before it still counts.
+    asked = [("customer", "asked"), ("from", "2026-10-25"), ("to", "2026-10-25T21:00:00Z")]
+    [theirs] = asker.rows("stored", *asked)
+    begins = datetime.fromisoformat("2026-10-25T10:20:30.5Z")
+    held = (datetime(2026, 10, 25, 21, tzinfo=UTC) - begins) // MICROSECOND
+    assert Decimal(theirs["value"]) == rounded(Decimal(10) * held / (3600 * 10**6))
 
 
 @pytest.mark.parametrize(
