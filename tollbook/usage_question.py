@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -20,9 +20,11 @@ from pipelines.usage import Span
 WINDOWS: Mapping[str, WindowSize] = {
     "1m": "minute", "1h": "hour", "1d": "day", "1 month": "month",
 }  # fmt: skip
-LIMIT_MAX = 100_000
+LIMIT_MAX = 10_000
 
 _NAMES_MAX = 1000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CURSOR_US_MAX = 10**16
 _YEARS = range(1900, 2200)
 _SPACE_FOR_PLUS = re.compile(r" (\d\d:?\d\d)$")
 
@@ -125,17 +127,25 @@ def of_customers(
     question: UsageQuestion,
     customers: Sequence[str],
 ) -> UsageQuestion:
-    """Return the question for usage that customers pay for, by what is known now.
+    """Return the question for usage that customers pay for, as known now or at its cut.
 
     Without customers it is that of all customers where it is asked by customer, else all usage.
     """
     if not customers and not question.by_owner:
         return question
     rows = connection.execute(
-        "SELECT customer, subject, lower(during), upper(during) FROM subject_assignments"
-        " WHERE tenant = %s AND withdrawn_revision IS NULL AND (%s OR customer = ANY(%s))"
+        "SELECT customer, subject, lower(during), upper(during) FROM subject_assignments a"
+        " LEFT JOIN cuts c ON c.tenant = a.tenant AND c.number = %(cut)s"
+        " WHERE a.tenant = %(tenant)s AND (%(all)s OR customer = ANY(%(customers)s))"
+        " AND (withdrawn_revision IS NULL OR withdrawn_revision > c.facts_revision)"
+        " AND (%(cut)s::bigint IS NULL OR known_revision <= c.facts_revision)"
         " ORDER BY customer, subject, during",
-        (tenant, not customers, list(customers)),
+        {
+            "tenant": tenant,
+            "cut": question.cut,
+            "all": not customers,
+            "customers": list(customers),
+        },
     ).fetchall()
     return replace(question, spans=tuple(Span(*row) for row in rows))
 
@@ -150,32 +160,39 @@ def ask_page(
     """Return a page of an answer after a cursor, and the next page's cursor where there is one."""
     after = None
     if cursor is not None:
-        after = _key_of(cursor)
-        start = datetime.fromtimestamp(after.start_us // 1_000_000, UTC)
-        if question.window is not None and (question.start is None or question.start < start):
+        after, end_us = _place_of(cursor)
+        start = _EPOCH + timedelta(microseconds=after.start_us)
+        if question.window is None:
+            # Without bounds they are those of the usage, which may have grown between the pages.
+            end = question.end or _EPOCH + timedelta(microseconds=end_us)
+            question = replace(question, start=start, end=end)
+        elif question.start is None or question.start < start:
             question = replace(question, start=start)
     rows = list(queries.ask(tenant, question, datetime.now(UTC), Page(after, limit + 1)))
     more = len(rows) > limit
-    return rows[:limit], _cursor_of(rows[limit - 1].key) if more else None
+    return rows[:limit], _cursor_of(rows[limit - 1]) if more else None
 
 
-def _cursor_of(key: UsageKey) -> str:
-    text = json.dumps([key.start_us, key.owner, key.subject, *key.dimensions])
+def _cursor_of(row: UsageRow) -> str:
+    key = row.key
+    text = json.dumps([key.start_us, row.end_us, key.owner, key.subject, *key.dimensions])
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _key_of(cursor: str) -> UsageKey:
+def _place_of(cursor: str) -> tuple[UsageKey, int]:
+    """Return the key of the last row of the page before, and where its window ends."""
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        start_us, owner, subject, *dimensions = json.loads(base64.urlsafe_b64decode(padded))
+        parts = json.loads(base64.urlsafe_b64decode(padded))
+        start_us, end_us, *texts = parts
+        owner, subject, *dimensions = texts
+        "".join(texts).encode()
     except (ValueError, binascii.Error, TypeError) as error:
         raise BadParameterError("cursor", "not the `next` of an answer") from error
-    texts = (owner, subject, *dimensions)
-    if type(start_us) is not int or not all(isinstance(text, str) for text in texts):
+    is_placed = all(type(at) is int and abs(at) < _CURSOR_US_MAX for at in (start_us, end_us))
+    if not is_placed or not start_us < end_us:
         raise BadParameterError("cursor", "not the `next` of an answer")
-    if abs(start_us) > 10**16:
-        raise BadParameterError("cursor", "not the `next` of an answer")
-    return UsageKey(start_us, owner, subject, tuple(dimensions))
+    return UsageKey(start_us, owner, subject, tuple(dimensions)), end_us
 
 
 def _one(given: Mapping[str, Sequence[str]], name: str) -> str | None:

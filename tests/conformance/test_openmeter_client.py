@@ -1,7 +1,9 @@
 """OpenMeter's official Python client works unchanged, with one address for everything."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import psycopg
 import pytest
 from openmeter import Client
 from openmeter.models import Event, MeterQueryResult
@@ -29,7 +31,14 @@ def client(stack: EmbeddedStack) -> Client:
     known = stack.read()
     definition = {"key": "tokens_total", "event_type": "prompt", "aggregation": "sum",
                   "value": "$.tokens", "dimensions": {"model": "$.model"}}  # fmt: skip
-    create_meters(known, [definition])
+    latest = {**definition, "key": "tokens_last", "aggregation": "latest"}
+    create_meters(known, [definition, latest])
+    with psycopg.connect(known.postgres_dsn) as connection:
+        connection.execute(
+            "INSERT INTO subject_assignments (tenant, subject, customer, during, known_revision)"
+            " VALUES (%s, 'alice', 'acme', tstzrange(NULL, NULL), 1)",
+            (known.tenant,),
+        )
     client = Client(endpoint=known.api_url, token=known.api_key)
     client.events.ingest_event(event(0, "alice", 100, "a"))
     batch = [event(number, "alice", 1, "a") for number in (1, 2, 3)]
@@ -85,6 +94,28 @@ def test_days_are_local_and_filters_hold(client: Client) -> None:
     midnight = datetime(2026, 10, 24, 22, tzinfo=UTC)
     assert rows(result) == [(midnight, "bob", {}, 7)]
     assert result.data[0].window_end - midnight == timedelta(hours=25)
+
+
+def test_months_and_customers_are_read(client: Client) -> None:
+    month = datetime(2026, 10, 1, tzinfo=UTC)
+    asked: dict[str, Any] = {
+        "from_parameter": month,
+        "to": month + timedelta(days=31),
+        "window_size": "MONTH",
+    }
+    result = client.meters.query_json("tokens_total", client_id="a-client", **asked)
+    assert rows(result) == [(month, None, {}, 110)]
+    assert result.data[0].window_end == datetime(2026, 11, 1, tzinfo=UTC)
+    result = client.meters.query_json("tokens_total", filter_customer_id=["acme"], **asked)
+    assert rows(result) == [(month, None, {}, 103)]
+
+
+def test_the_latest_value_is_read(client: Client) -> None:
+    result = client.meters.query_json("tokens_last", window_size="MINUTE", subject=["alice"])
+    assert [value for *_, value in rows(result)] == [100, 1, 1, 1]
+    assert client.meters.get("tokens_last").aggregation == "LATEST"
+    result = client.meters.query_json("tokens_last", group_by=["subject"])
+    assert [(subject, value) for _, subject, _, value in rows(result)] == [("alice", 1), ("bob", 7)]
 
 
 def test_csv_is_read(client: Client) -> None:

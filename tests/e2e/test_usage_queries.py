@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import random
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -17,7 +19,6 @@ import pytest
 
 from tests.embedded_stack import EmbeddedStack, run_tollbook
 from tests.metering import create_meters, cut_now
-from tollbook.stack_file import Stack
 
 PARIS = ZoneInfo("Europe/Paris")
 START = datetime(2026, 10, 24, 9, 7, 31, 250_000, tzinfo=UTC)
@@ -65,10 +66,16 @@ def rounded(value: Decimal) -> Decimal:
 class Asker:
     """Asks over HTTP, and recounts the events with nothing of ours."""
 
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
+    def __init__(self, embedded: EmbeddedStack) -> None:
+        self.embedded = embedded
+        self.stack = stack = embedded.read()
         self.headers = {"Authorization": f"Bearer {stack.api_key}"}
         self.http = httpx.Client(base_url=stack.api_url, headers=self.headers, timeout=30)
+
+    def restart_worker(self) -> None:
+        """Kill a worker, and wait until everything runs again."""
+        os.kill(self.embedded.read().pids["worker-0"], signal.SIGKILL)
+        self.embedded.wait_until_all_ready()
 
     def get(self, path: str, asked: list[tuple[str, str]], **headers: str) -> httpx.Response:
         return self.http.get(path, params=httpx.QueryParams([*asked]), headers=headers)
@@ -84,7 +91,7 @@ class Asker:
 def asker(stack: EmbeddedStack) -> Iterator[Asker]:
     known = stack.read()
     create_meters(known, [meter | {"event_type": "asked"} for meter in METERS])
-    asker = Asker(known)
+    asker = Asker(stack)
     answer = asker.http.post("/api/v1/events", json=EVENTS)
     assert answer.status_code == 204, answer.text
     cut_now(known)
@@ -241,23 +248,71 @@ def test_pages_join_to_the_whole(asker: Asker) -> None:
     assert joined == whole
 
 
-def test_a_cut_answers_the_same_however_much_arrives_later(asker: Asker) -> None:
-    number = cut_now(asker.stack).number
-    asked = [("window", "1d"), ("group_by", "subject"), ("cut", str(number))]
-    path = "/v1/meters/asked_calls/query"
-    before = asker.get(path, asked).content
+FORMATS = ["application/json", "text/csv", "application/vnd.apache.arrow.stream"]
+AS_OF = [
+    [("window", "1d"), ("group_by", "subject")],
+    [("window", "1h"), ("group_by", "region"), ("window_time_zone", "Asia/Kathmandu")],
+    [("group_by", "customer"), ("customer", "asked"), ("customer", "late")],
+    [],
+]
+
+
+def test_a_cut_answers_the_same_bytes_however_much_arrives_later(asker: Asker) -> None:
+    """Events, earlier and later than all others; owners; and a worker that starts again."""
+    stack = asker.stack
+    with psycopg.connect(stack.postgres_dsn) as connection:
+        connection.execute(
+            "INSERT INTO fact_revisions (tenant, revision) VALUES (%s, 1) ON CONFLICT (tenant)"
+            " DO UPDATE SET revision = greatest(fact_revisions.revision, 1)",
+            (stack.tenant,),
+        )
+    number = str(cut_now(stack).number)
+
+    def answers() -> list[bytes]:
+        return [
+            asker.get(f"/v1/meters/{meter}/query", [*asked, ("cut", number)], Accept=form).content
+            for meter in ("asked_calls", "asked_units")
+            for asked in AS_OF
+            for form in FORMATS
+        ]
+
+    before = answers()
     ever = (START, START + timedelta(seconds=SECONDS))
     expected = recount("asked_calls", "1d", ZoneInfo("UTC"), ever, "subject")
-    assert counted(json.loads(before)["rows"], "subject") == expected
-    late = [{**EVENTS[0], "id": "late", "time": "2026-10-26T12:00:00Z"}]
+    assert counted(json.loads(before[0])["rows"], "subject") == expected
+    times = ("2026-10-20T12:00:00Z", "2026-10-26T12:00:00Z", "2026-10-29T12:00:00Z")
+    late = [{**EVENTS[0], "id": f"late-{time}", "time": time} for time in times]
     try:
         assert asker.http.post("/api/v1/events", json=late).status_code == 204
-        cut_now(asker.stack)
-        assert asker.get(path, asked).content == before
+        with psycopg.connect(stack.postgres_dsn) as connection:
+            connection.execute(
+                "INSERT INTO subject_assignments (tenant, subject, customer, during,"
+                " known_revision) VALUES (%s, 's2', 'late', tstzrange(NULL, NULL), 1000000)",
+                (stack.tenant,),
+            )
+        cut_now(stack)
+        assert answers() == before
+        asker.restart_worker()
+        cut_now(stack)
+        assert answers() == before
         [row] = asker.rows("asked_calls")
-        assert int(row["value"]) == len(EVENTS) + 1
+        assert int(row["value"]) == len(EVENTS) + len(late)
     finally:
         EVENTS.extend(late)
+
+
+def test_pages_without_windows_join_to_the_whole(asker: Asker) -> None:
+    asked = [("group_by", "subject"), ("group_by", "region")]
+    whole = asker.rows("asked_calls", *asked)
+    path, joined = "/v1/meters/asked_calls/query", []
+    answer = asker.get(path, [*asked, ("limit", "3")])
+    while True:
+        joined += answer.json()["rows"]
+        if answer.json()["next"] is None:
+            break
+        answer = asker.http.get(answer.links["next"]["url"])
+    assert joined == whole
+    assert len(whole) > 6
 
 
 def test_csv_and_arrow_say_what_json_says(asker: Asker) -> None:
