@@ -15,6 +15,7 @@ from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
+from ingest.topic import ARROW_CONTENT_TYPE
 from pipelines.clickhouse_writer import ClickHouseWriter
 from pipelines.correcting import CorrectionTables, Target
 from pipelines.correction import Correction
@@ -25,6 +26,11 @@ from pipelines.record import Record, decode
 
 FLUSH_SECONDS = 1.0
 FLUSH_ROWS = 100_000
+BEHIND_SECONDS = 3.0
+"""A record so old was waited for already: what follows it is written in larger, cheaper pieces."""
+BEHIND_FACTOR = 4
+FEED_BYTES = 16 * 1024 * 1024
+"""Records are counted together, once per write; this many bytes of them do not wait for it."""
 
 Flushed = Callable[[Sequence[Flush], dict[str, int], float], None]
 """Called with what was written, the rows per table, and the seconds it took."""
@@ -97,36 +103,62 @@ class MeterLogic(StatefulBatchLogic[list[Record], None, None]):
 
     worker: Worker
     flushed_at: float = field(default_factory=time.monotonic)
+    waiting: dict[LogPartition, list[Record]] = field(default_factory=dict)
+    waiting_bytes: int = 0
+    waits_since_ms: int | None = None
+    """Append time of the oldest record that no write covers yet."""
 
     def on_batch(self, values: list[list[Record]]) -> tuple[list[None], bool]:
-        """Feed polled records; emit something where there is something to be written."""
+        """Take polled records; emit something where there is something to be written."""
         is_urgent = False
         for records in values:
-            by_partition: dict[LogPartition, list[Record]] = {}
             for record in records:
-                by_partition.setdefault(record.at, []).append(record)
-            for at, of_partition in by_partition.items():
-                decoded = [decode(record) for record in of_partition]
-                is_urgent = is_urgent or any(item.is_awaited for item in decoded)
-                # One by one: a correction further on writes all that was taken before it.
-                for flush in self.worker.logs[at].feed(decoded):
-                    self.worker.outbox.append(flush)
-        return self._emit(now=is_urgent or bool(self.worker.outbox)), False
+                self.waiting.setdefault(record.at, []).append(record)
+                self.waiting_bytes += len(record.value)
+                is_urgent = is_urgent or record.content_type != ARROW_CONTENT_TYPE
+            if records and self.waits_since_ms is None:
+                self.waits_since_ms = records[0].append_ms
+        is_due = time.monotonic() - self.flushed_at >= FLUSH_SECONDS * self._factor()
+        if is_urgent or is_due or self.waiting_bytes >= FEED_BYTES:
+            is_urgent = self._feed()
+        return self._emit(now=is_urgent or is_due or bool(self.worker.outbox)), False
 
     def on_eof(self) -> tuple[list[None], bool]:
         """Emit everything that is left."""
-        return (self._emit(now=True) if self.worker.is_sound else []), True
+        if not self.worker.is_sound:
+            return [], True
+        self._feed()
+        return self._emit(now=True), True
 
     def snapshot(self) -> None:
         """Nothing to keep: the state is rebuilt from the log."""
 
+    def _feed(self) -> bool:
+        """Count the records that wait; tell whether somebody waits for one of them."""
+        is_awaited = False
+        waiting, self.waiting, self.waiting_bytes = self.waiting, {}, 0
+        for at, records in waiting.items():
+            decoded = [decode(record) for record in records]
+            is_awaited = is_awaited or any(item.is_awaited for item in decoded)
+            # One by one: a correction further on writes all that was taken before it.
+            for flush in self.worker.logs[at].feed(decoded):
+                self.worker.outbox.append(flush)
+        return is_awaited
+
     def _emit(self, *, now: bool) -> list[None]:
         logs = self.worker.logs.values()
-        is_due = time.monotonic() - self.flushed_at >= FLUSH_SECONDS
-        if now or is_due or sum(log.pending_rows for log in logs) >= FLUSH_ROWS:
+        if now or sum(log.pending_rows for log in logs) >= FLUSH_ROWS * self._factor():
             self.worker.outbox += [log.take_flush() for log in logs if log.is_behind]
             self.flushed_at = time.monotonic()
+            self.waits_since_ms = None
         return [None] if self.worker.outbox else []
+
+    def _factor(self) -> int:
+        is_behind = (
+            self.waits_since_ms is not None
+            and time.time() - self.waits_since_ms / 1000 > BEHIND_SECONDS
+        )
+        return BEHIND_FACTOR if is_behind else 1
 
 
 class _Sink(StatelessSinkPartition[tuple[str, None]]):

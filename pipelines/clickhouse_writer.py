@@ -49,7 +49,8 @@ class ClickHouseWriter:
         for flush in flushes:
             for table in flush.corrections:
                 self._insert("usage_corrections", table, rows)
-        self._insert("usage_windows", pa.concat_tables([f.windows for f in flushes]), rows)
+        windows = pa.concat_tables([f.windows for f in flushes]).unify_dictionaries()
+        self._insert("usage_windows", windows.combine_chunks(), rows)
         self._insert_rows("usage_progress", [_progress_row(f) for f in flushes], rows)
         return rows
 

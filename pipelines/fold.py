@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import values
+from pipelines.decimals import column_of, limbs_of, summed
 from pipelines.derived import Derived, Faults
 from pipelines.extract import Column, Kind, extract
 from pipelines.meter import MeterDefinition, is_path
-from pipelines.values import EXACT, MISSING, TEXT_LENGTH_MAX, VALUE_TYPE, Codes
+from pipelines.values import EXACT, MISSING, TEXT_LENGTH_MAX, Codes
 
 _CODES_MAX = 1 << 62
 _TOO_LONG = f"longer than {TEXT_LENGTH_MAX} characters"
@@ -113,6 +114,14 @@ def fold_all(events: Any, meters: Iterable[ActiveMeter]) -> list[Fold]:
     return folds
 
 
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """Which of the kept rows share a window: a number per row, and one row of each group."""
+
+    of_row: Any
+    rows: Any
+
+
 @dataclass(slots=True)
 class _Stream:
     """The events of one tenant and its types, and what their meters read of them."""
@@ -123,6 +132,9 @@ class _Stream:
     subjects: Codes
     times_us: Any
     dimensions: dict[tuple[tuple[str, str], ...], tuple[Codes, Faults]] = field(
+        default_factory=dict
+    )
+    groups: dict[tuple[timedelta, tuple[tuple[str, str], ...]], _Groups] = field(
         default_factory=dict
     )
 
@@ -151,6 +163,34 @@ class _Stream:
             return self.table.column("cell").to_numpy(), 1
         size_us = size // timedelta(microseconds=1)
         return self.times_us // size_us, size_us
+
+    def grouped(
+        self, definition: MeterDefinition, keep: Any, dimensions: Codes, items: Codes
+    ) -> _Groups:
+        """Return which kept rows share subject, dimensions, item and window.
+
+        Meters that count every event alike share the work.
+        """
+        is_shared = len(keep) == self.table.num_rows and len(items.values) == 1
+        shared = (definition.window_size, tuple(definition.dimensions.items()))
+        if is_shared and shared in self.groups:
+            return self.groups[shared]
+        windows = self.windows(definition.window_size)[0][keep]
+        key = self.subjects.codes[keep]
+        for column in (dimensions, items):
+            if len(column.values) > 1:
+                key = _paired(key, column.codes[keep], len(column.values))
+        if len(keep):
+            first = windows.min()
+            key = _paired(key, windows - first, int(windows.max() - first) + 1)
+        encoded = pa.array(key).dictionary_encode()
+        of_row = encoded.indices.to_numpy()
+        rows = np.zeros(len(encoded.dictionary), np.int64)
+        rows[of_row] = keep
+        groups = _Groups(of_row, rows)
+        if is_shared:
+            self.groups[shared] = groups
+        return groups
 
     def dimension_codes(self, dimensions: Mapping[str, str]) -> tuple[Codes, Faults]:
         """Return the dimensions as JSON objects, and why rows cannot have them.
@@ -288,23 +328,14 @@ def _grouped(
     exact: Any,
 ) -> Fold:
     """Add up the kept rows per subject, dimensions, item and window."""
-    numbers, size = stream.windows(meter.definition.window_size)
-    windows = numbers[keep]
-    key = stream.subjects.codes[keep]
-    for column in (dimensions, items):
-        if len(column.values) > 1:
-            key = _paired(key, column.codes[keep], len(column.values))
-    if len(keep):
-        first = windows.min()
-        key = _paired(key, windows - first, int(windows.max() - first) + 1)
-    table = pa.table({"key": key, "row": keep})
-    totals: list[Any] = [([], "count_all"), ("row", "min")]
+    groups = stream.grouped(meter.definition, keep, dimensions, items)
+    sums = None
     if exact is not None:
-        kept = exact if len(keep) == len(exact) else exact.take(pa.array(keep))
-        table = table.append_column("v", kept)
-        totals.append(("v", "sum"))
-    table = table.group_by("key", use_threads=False).aggregate(totals).combine_chunks()
-    rows = table.column("row_min").to_numpy()
+        kept = limbs_of(exact)
+        kept = kept if len(keep) == len(kept) else kept[keep]
+        sums = column_of(summed(kept, groups.of_row, len(groups.rows)))
+    rows = groups.rows
+    numbers, size = stream.windows(meter.definition.window_size)
     return Fold(
         meter,
         rejections,
@@ -312,8 +343,8 @@ def _grouped(
         Codes(dimensions.codes[rows], dimensions.values),
         Codes(items.codes[rows], items.values),
         numbers[rows] * size,
-        table.column("count_all").to_numpy(),
-        None if exact is None else table.column("v_sum").combine_chunks().cast(VALUE_TYPE),
+        np.bincount(groups.of_row, minlength=len(rows)),
+        sums,
     )
 
 

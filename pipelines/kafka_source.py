@@ -20,7 +20,7 @@ from ingest.topic import ARROW_CONTENT_TYPE, CONTENT_TYPE_HEADER, TENANT_HEADER
 from pipelines.position import Log, LogPartition
 from pipelines.record import Record
 
-_POLL_RECORDS = 1_000
+_POLL_RECORDS = 200
 _POLL_SECONDS = 0.1
 _GONE = {
     KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - its only name

@@ -3,7 +3,7 @@
 Columnar, and merged in place by key: a batch costs what it touches, not what the segment holds.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -14,22 +14,25 @@ import pyarrow as pa
 from pipelines.decimals import added, column_of, limbs_of
 from pipelines.fold import ActiveMeter, Fold
 from pipelines.position import version_of
+from pipelines.rows import RowByKey
 from pipelines.segment import Segment
 from pipelines.values import VALUE_TYPE
 
 _TIME = pa.timestamp("ms", tz="UTC")
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+"""Few of many rows have texts of their own: neither side copies or parses one text twice."""
 _CODE_BITS = 21
 """A segment is bounded by its bytes, so that it has fewer distinct values than this holds."""
 
 WINDOW_ROW_SCHEMA = pa.schema(
     [
-        pa.field("tenant", pa.string()),
-        pa.field("meter", pa.string()),
+        pa.field("tenant", _TEXT),
+        pa.field("meter", _TEXT),
         pa.field("meter_version", pa.uint32()),
-        pa.field("aggregation", pa.string()),
-        pa.field("subject", pa.string()),
-        pa.field("dimensions", pa.string()),
-        pa.field("item", pa.string()),
+        pa.field("aggregation", _TEXT),
+        pa.field("subject", _TEXT),
+        pa.field("dimensions", _TEXT),
+        pa.field("item", _TEXT),
         pa.field("window_start", _TIME),
         pa.field("window_end", _TIME),
         pa.field("log", pa.uint16()),
@@ -82,10 +85,10 @@ class SegmentWindows:
         size_ms = meter.definition.window_size // timedelta(milliseconds=1)
         segment = self.segment
         columns = [
-            _repeat(meter.tenant, rows),
-            _repeat(meter.definition.key, rows),
+            _repeat_text(meter.tenant, rows),
+            _repeat_text(meter.definition.key, rows),
             _repeat(meter.version, rows, pa.uint32()),
-            _repeat(meter.definition.rule, rows),
+            _repeat_text(meter.definition.rule, rows),
             held.subjects,
             held.dimensions,
             held.items,
@@ -115,18 +118,44 @@ class _Held:
 
 
 @dataclass(slots=True)
+class _Texts:
+    """Texts, and a code for each."""
+
+    _values: list[str] = field(default_factory=list)
+    _code_by_value: dict[str, int] = field(default_factory=dict)
+
+    def codes(self, values: Sequence[str]) -> Any:
+        """Return the code of each value; new values get the next code."""
+        known = self._code_by_value
+        for value in values:
+            if value not in known:
+                known[value] = len(known)
+                self._values.append(value)
+        assert len(known) < 1 << _CODE_BITS  # noqa: S101 - see _CODE_BITS
+        return np.fromiter(map(known.__getitem__, values), np.int64, len(values))
+
+    def column(self, codes: Any) -> Any:
+        """Return the texts of codes, as a dictionary of only those that occur."""
+        encoded = pa.array(codes).dictionary_encode()
+        texts = pa.array(
+            [self._values[code] for code in encoded.dictionary.to_pylist()], pa.string()
+        )
+        return pa.DictionaryArray.from_arrays(encoded.indices, texts)
+
+
+@dataclass(slots=True)
 class _MeterWindows:
     """The windows of one meter in one segment: row numbers by key, and growing columns."""
 
     has_items: bool
     touched_count: int = 0
-    _subjects: dict[Hashable, int] = field(default_factory=dict)
-    _dimensions: dict[Hashable, int] = field(default_factory=dict)
-    _items: dict[Hashable, int] = field(default_factory=dict)
-    _groups: dict[Hashable, int] = field(default_factory=dict)
+    _subjects: _Texts = field(default_factory=_Texts)
+    _dimensions: _Texts = field(default_factory=_Texts)
+    _items: _Texts = field(default_factory=_Texts)
+    _groups: RowByKey = field(default_factory=RowByKey)
     """(dimensions, item) as one code, where the meter keeps items."""
-    _starts: dict[Hashable, int] = field(default_factory=dict)
-    _rows: dict[Hashable, int] = field(default_factory=dict)
+    _starts: RowByKey = field(default_factory=RowByKey)
+    _rows: RowByKey = field(default_factory=RowByKey)
     _keys: Any = field(default_factory=lambda: np.zeros((0, 4), np.int64))
     """Per row: subject, dimensions and item as codes, and the window's start."""
     _counts: Any = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -138,15 +167,15 @@ class _MeterWindows:
         """Add a fold; a fold has each of its windows once."""
         keys = np.stack(
             [
-                _intern(self._subjects, fold.subjects.values)[fold.subjects.codes],
-                _intern(self._dimensions, fold.dimensions.values)[fold.dimensions.codes],
-                _intern(self._items, fold.items.values)[fold.items.codes],
+                self._subjects.codes(fold.subjects.values)[fold.subjects.codes],
+                self._dimensions.codes(fold.dimensions.values)[fold.dimensions.codes],
+                self._items.codes(fold.items.values)[fold.items.codes],
                 fold.windows,
             ],
             axis=1,
         )
-        rows = self._intern_keys(keys)
-        self._grow(len(self._rows))
+        rows = self._numbered(keys)
+        self._grow(self._rows.count)
         self._keys[rows] = keys
         self._counts[rows] += fold.counts
         if fold.sums is not None:
@@ -156,27 +185,27 @@ class _MeterWindows:
 
     def take(self) -> _Held:
         """Return the windows touched since the last time."""
-        rows = np.flatnonzero(self._touched[: len(self._rows)])
-        self._touched[:] = False
+        rows = np.flatnonzero(self._touched[: self._rows.count])
+        self._touched[rows] = False
         self.touched_count = 0
         keys = self._keys[rows]
         return _Held(
-            _texts(self._subjects, keys[:, 0]),
-            _texts(self._dimensions, keys[:, 1]),
-            _texts(self._items, keys[:, 2]),
+            self._subjects.column(keys[:, 0]),
+            self._dimensions.column(keys[:, 1]),
+            self._items.column(keys[:, 2]),
             keys[:, 3],
             self._counts[rows],
             self._sums[rows],
         )
 
-    def _intern_keys(self, keys: Any) -> Any:
+    def _numbered(self, keys: Any) -> Any:
+        """Return the row of each key; new keys get new rows."""
         groups = keys[:, 1]
         if self.has_items:
-            pairs = (keys[:, 1] << _CODE_BITS) | keys[:, 2]
-            groups = _intern(self._groups, pairs.tolist())
-        starts = _intern(self._starts, keys[:, 3].tolist())
-        packed = (keys[:, 0] << (2 * _CODE_BITS)) | (groups << _CODE_BITS) | starts
-        return _intern(self._rows, packed.tolist())
+            groups = self._groups.codes((keys[:, 1] << _CODE_BITS) | keys[:, 2])
+        starts = self._starts.codes(keys[:, 3])
+        assert max(self._groups.count, self._starts.count) < 1 << _CODE_BITS  # noqa: S101
+        return self._rows.rows((keys[:, 0] << (2 * _CODE_BITS)) | (groups << _CODE_BITS) | starts)
 
     def _grow(self, rows: int) -> None:
         if rows <= len(self._counts):
@@ -188,21 +217,10 @@ class _MeterWindows:
         self._touched = np.concatenate([self._touched, np.zeros(more, bool)])
 
 
-def _intern(code_by_value: dict[Hashable, int], values: Sequence[Hashable]) -> Any:
-    """Return the code of each value; new values get the next code."""
-    codes: list[int | None] = list(map(code_by_value.get, values))
-    if None in codes:
-        for place, code in enumerate(codes):
-            if code is None:
-                new = len(code_by_value)
-                codes[place] = code_by_value.setdefault(values[place], new)
-    assert len(code_by_value) < 1 << _CODE_BITS  # noqa: S101 - see _CODE_BITS
-    return np.array(codes, np.int64)
+def _repeat(value: Any, rows: int, kind: Any) -> Any:
+    return pa.repeat(pa.scalar(value, kind), rows)
 
 
-def _texts(code_by_value: dict[Hashable, int], codes: Any) -> Any:
-    return pa.array(list(code_by_value), pa.string()).take(pa.array(codes))
-
-
-def _repeat(value: Any, rows: int, kind: Any = None) -> Any:
-    return pa.repeat(pa.scalar(value, kind or pa.string()), rows)
+def _repeat_text(value: str, rows: int) -> Any:
+    indices = pa.array(np.zeros(rows, np.int32))
+    return pa.DictionaryArray.from_arrays(indices, pa.array([value], pa.string()))
