@@ -31,6 +31,8 @@ BEHIND_SECONDS = 3.0
 BEHIND_FACTOR = 4
 FEED_BYTES = 16 * 1024 * 1024
 """Records are counted together, once per write; this many bytes of them do not wait for it."""
+QUIET_BYTES = 64 * 1024
+"""Where no more comes than this at a time, there is nothing to gain by waiting for more."""
 
 Flushed = Callable[[Sequence[Flush], dict[str, int], float], None]
 """Called with what was written, the rows per table, and the seconds it took."""
@@ -119,7 +121,7 @@ class MeterLogic(StatefulBatchLogic[list[Record], None, None]):
             if records and self.waits_since_ms is None:
                 self.waits_since_ms = records[0].append_ms
         is_due = time.monotonic() - self.flushed_at >= FLUSH_SECONDS * self._factor()
-        if is_urgent or is_due or self.waiting_bytes >= FEED_BYTES:
+        if is_urgent or is_due or not QUIET_BYTES < self.waiting_bytes < FEED_BYTES:
             is_urgent = self._feed()
         return self._emit(now=is_urgent or is_due or bool(self.worker.outbox)), False
 
