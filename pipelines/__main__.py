@@ -123,7 +123,9 @@ class Servers:
 
     def _memory(self) -> tuple[RedisIdentities, int]:
         seed, deployment = self.book.deployment()
-        memory = RedisIdentities(redis.Redis.from_url(self.settings.redis_url), deployment)
+        memory = RedisIdentities(
+            redis.Redis.from_url(self.settings.redis_url), deployment, self.settings.slice_events
+        )
         memory.check_settings()
         return memory, seed
 

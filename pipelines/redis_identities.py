@@ -14,14 +14,16 @@ import numpy as np
 import redis
 
 from pipelines.position import POSITION_BYTES, position_bytes, position_from_bytes
-from pipelines.segment import Segment
+from pipelines.segment import SLICE_EVENTS, Segment
 from pipelines.verdict import Claims, Seen
 
 _CLAIM_BYTES = 29
 _CLAIM_ROWS = 10_000
 """A script holds Redis up while it runs: about 20 ms."""
 _FILL_ROWS = 5_000
-_BUCKETS = 65536
+_BUCKETS_MAX = 65536
+_BUCKET_ENTRIES = 32
+"""Of a full slice: fewer cost keys of their own, more are searched for long."""
 _DROP_BUCKETS = 4096
 
 # A claim is 29 bytes: bucket 2, field 10, value 17 (position 9, body hash 8).
@@ -86,7 +88,13 @@ return 1
 """
 
 
-def pack(claims: Claims) -> bytes:
+def buckets_of(slice_events: int) -> int:
+    """Return how many buckets a slice of so many events has: a power of two."""
+    wanted = max(1, slice_events // _BUCKET_ENTRIES)
+    return min(_BUCKETS_MAX, 1 << (wanted - 1).bit_length())
+
+
+def pack(claims: Claims, buckets: int) -> bytes:
     """Return claims as the scripts read them, 29 bytes each."""
     packed = np.concatenate(
         [
@@ -96,6 +104,7 @@ def pack(claims: Claims) -> bytes:
         ],
         axis=1,
     )
+    packed[:, :2] &= np.frombuffer((buckets - 1).to_bytes(2, "big"), np.uint8)
     return packed.tobytes()
 
 
@@ -106,13 +115,14 @@ class RedisIdentities:
     client: redis.Redis
     deployment: str
     """Keeps deployments that share a Redis apart."""
+    slice_events: int = SLICE_EVENTS
 
     def claim(
         self, segment: Segment, start: int, end: int, claims: Claims
     ) -> Mapping[int, Seen] | None:
         """Claim identities; see `IdentityMemory.claim`."""
         claim = self.client.register_script(_CLAIM)
-        packed = pack(claims)
+        packed = pack(claims, buckets_of(self.slice_events))
         hits: dict[int, Seen] = {}
         for first in range(0, max(len(packed), 1), _CLAIM_BYTES * _CLAIM_ROWS):
             part = packed[first : first + _CLAIM_BYTES * _CLAIM_ROWS]
@@ -137,7 +147,7 @@ class RedisIdentities:
         fill = self.client.register_script(_FILL)
         for slice_number, parts in slices:
             for claims in parts:
-                packed = pack(claims)
+                packed = pack(claims, buckets_of(self.slice_events))
                 for at in range(0, len(packed), _CLAIM_BYTES * _FILL_ROWS):
                     fill(
                         keys=[key], args=[slice_number, packed[at : at + _CLAIM_BYTES * _FILL_ROWS]]
@@ -149,11 +159,13 @@ class RedisIdentities:
     def drop_before(self, segment: Segment) -> None:
         """Drop slices that no verdict of `segment` looks at; see `IdentityMemory`."""
         drop = self.client.register_script(_DROP)
+        buckets = buckets_of(self.slice_events)
+        step = min(buckets, _DROP_BUCKETS)
         for number in range(max(0, segment.horizon_slice - 2), segment.horizon_slice):
-            for bucket in range(0, _BUCKETS, _DROP_BUCKETS):
+            for bucket in range(0, buckets, step):
                 drop(
                     keys=[self._key(segment)],
-                    args=[segment.horizon_slice, number, bucket, bucket + _DROP_BUCKETS - 1],
+                    args=[segment.horizon_slice, number, bucket, bucket + step - 1],
                 )
 
     def check_settings(self) -> None:
@@ -166,5 +178,6 @@ class RedisIdentities:
             )
 
     def _key(self, segment: Segment) -> str:
-        at = segment.at
-        return f"tollbook:{self.deployment}:{{{at.log}:{at.partition}}}"
+        # Slices of another size have other buckets: what was kept there is not looked at.
+        at, buckets = segment.at, buckets_of(self.slice_events)
+        return f"tollbook:{self.deployment}:{buckets}:{{{at.log}:{at.partition}}}"

@@ -19,6 +19,7 @@ from tollbook import (
     stack_commands,
     usage_commands,
 )
+from tollbook.bench import commands as bench_commands
 from tollbook.demo import commands as demo_commands
 
 _MODULES = [
@@ -32,6 +33,7 @@ _MODULES = [
     key_commands,
     billing_commands,
     demo_commands,
+    bench_commands,
 ]
 
 

@@ -1,130 +1,152 @@
-"""What metering costs, from accepted to stored: CPU-seconds per million events, by process.
+"""What metering costs by process, beside its targets, and beside what others would do.
 
-The log is filled through ingest's own encoding while the workers run; then the time and CPU until
-everything is counted are taken. The events: about 270 bytes as JSON, four members of data, two
-meters with two dimensions each.
+Prints, asserts no times. CPU-seconds per million events stay the same on a busy machine.
 """
 
-import random
+import json
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
-from ingest.topic import (
-    ARROW_CONTENT_TYPE,
-    CONTENT_TYPE_HEADER,
-    EVENT_SCHEMA,
-    TOPIC,
-    encode_record,
-    partition_of,
-)
-from tests.embedded_stack import EmbeddedStack
-from tests.metering import create_meters, reader_of
+from ingest.topic import decode_record
+from tests.embedded_stack import REPOSITORY, EmbeddedStack
+from tollbook.bench.figure import Figure, figures_table
+from tollbook.bench.latency import measure_latency
+from tollbook.bench.load import Shape, records
+from tollbook.bench.metering import cpu_seconds, measure_metering
+from tollbook.bench.recount import measure_recount
+from tollbook.screen import show
 from tollbook.stack_file import Stack
 
-EVENTS = 1_000_000
-RECORD_EVENTS = 1_000
-PARTITIONS = 4
-MEASURED = ("worker-0", "worker-1", "clickhouse", "redis", "kafka")
+FEW = Shape()
+MANY = Shape(minutes=20)
+PLAIN_EVENTS = 40_000
+CHEAPER_TIMES_TARGET = 30
 
 
-def records(event_type: str, subjects: int, minutes: int) -> Iterator[tuple[int, bytes]]:
-    """Yield (partition, record): each of one partition's subjects."""
-    rnd = random.Random(1)
-    start_us = int((datetime.now(UTC) - timedelta(hours=2)).timestamp() * 1e6)
-    names: list[list[str]] = [[] for _ in range(PARTITIONS)]
-    for number in range(subjects):
-        name = f"customer-{number}"
-        names[partition_of("default", name, PARTITIONS)].append(name)
-    texts = [
-        b'{"tokens":%d,"model":"%c","region":"%s","path":"/v1/chat"}'
-        % (rnd.randrange(1, 2000), rnd.choice(b"abc"), rnd.choice([b"eu", b"us"]))
-        for _ in range(5000)
-    ]
-    for number in range(EVENTS // RECORD_EVENTS):
-        of_partition = names[number % PARTITIONS]
-        times = start_us + np.arange(RECORD_EVENTS) * (minutes * 60_000_000 // RECORD_EVENTS)
-        columns = [
-            ["default"] * RECORD_EVENTS,
-            [uuid.uuid4().hex for _ in range(RECORD_EVENTS)],
-            ["gateway"] * RECORD_EVENTS,
-            [event_type] * RECORD_EVENTS,
-            rnd.choices(of_partition, k=RECORD_EVENTS),
-            times,
-            [False] * RECORD_EVENTS,
-            rnd.choices(texts, k=RECORD_EVENTS),
-            [b""] * RECORD_EVENTS,
+def tell(figures: list[Figure]) -> None:
+    """Print figures as `tollbook bench` does."""
+    show("", figures_table(figures))
+
+
+@pytest.fixture(params=[1, 4])
+def other_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmbeddedStack]:
+    stack = EmbeddedStack(tmp_path / "stack", ("--workers", str(request.param)))
+    stack.up()
+    yield stack
+    stack.down()
+
+
+@pytest.mark.parametrize("shape", [FEW, MANY], ids=str)
+def test_cost_by_touched_windows(stack: EmbeddedStack, shape: Shape) -> None:
+    tell(measure_metering(stack.read(), shape))
+
+
+@pytest.mark.parametrize("subjects", [10_000, 100_000, 1_000_000])
+def test_cost_by_subjects(stack: EmbeddedStack, subjects: int) -> None:
+    tell(measure_metering(stack.read(), Shape(1_000_000, subjects, 1, 1)))
+
+
+def test_cost_by_workers(other_stack: EmbeddedStack) -> None:
+    tell(measure_metering(other_stack.read(), FEW))
+
+
+def test_accepted_to_queryable(stack: EmbeddedStack) -> None:
+    tell(measure_latency(stack.read(), 30))
+
+
+def test_side_by_side_with_an_idiomatic_flow_and_with_recounting(stack: EmbeddedStack) -> None:
+    known = stack.read()
+    shape = Shape(300_000)
+    ours = measure_metering(known, shape)
+    workers = next(figure for figure in ours if figure.name == "metering: workers")
+    flow, memory = idiomatic(known, Shape(PLAIN_EVENTS))
+    where = f"{PLAIN_EVENTS:,} of the same events as JSON, one a message"
+    unit = "CPU-s per million events"
+    tell(
+        [
+            *ours,
+            Figure("per-event Bytewax: worker", flow, unit, where),
+            Figure("per-event Bytewax: redis", memory, unit, where),
+            Figure(
+                f"per-event Bytewax costs so many times more (target: over {CHEAPER_TIMES_TARGET})",
+                flow / workers.value,
+                "times",
+                where,
+            ),
+            measure_recount(known, shape),
         ]
-        arrays = [
-            pa.array(column, field.type)
-            for column, field in zip(columns, EVENT_SCHEMA, strict=True)
-        ]
-        batch = pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)
-        yield number % PARTITIONS, encode_record(batch)
-
-
-def cpu_seconds(stack: Stack) -> dict[str, float]:
-    """Return the CPU-seconds of each process so far."""
-    found = {}
-    for name in MEASURED:
-        times = psutil.Process(stack.pids[name]).cpu_times()
-        found[name] = times.user + times.system
-    return found
-
-
-def produce(stack: Stack, made: list[tuple[int, bytes]]) -> dict[int, int]:
-    """Send records; return the offset after the last per partition."""
-    ends: dict[int, int] = {}
-    producer = Producer(
-        {"bootstrap.servers": stack.kafka_bootstrap, "linger.ms": 5, "compression.type": "lz4"}
     )
 
-    def delivered(_: object, message: object) -> None:
-        ends[message.partition()] = message.offset() + 1  # type: ignore[attr-defined]
 
-    for partition, value in made:
-        headers: list[tuple[str, str | bytes | None]] = [(CONTENT_TYPE_HEADER, ARROW_CONTENT_TYPE)]
-        producer.produce(TOPIC, value, partition=partition, headers=headers, on_delivery=delivered)
+def idiomatic(stack: Stack, shape: Shape) -> tuple[float, float]:
+    """Return what the idiomatic flow and its Redis spend, in CPU-seconds per million events."""
+    topic = f"bench.idiomatic.{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": stack.kafka_bootstrap})
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
+    producer = Producer({"bootstrap.servers": stack.kafka_bootstrap, "linger.ms": 5})
+    for event in plain_events(shape):
+        producer.produce(topic, event)
         producer.poll(0)
     producer.flush()
-    return ends
-
-
-@pytest.mark.parametrize(("subjects", "minutes"), [(5_000, 10), (5_000, 90)])
-def test_cost_of_metering(stack: EmbeddedStack, subjects: int, minutes: int) -> None:
-    known = stack.read()
-    name = f"bench.s{subjects}.m{minutes}"
-    dimensions = {"model": "$.model", "region": "$.region"}
-    prefix = name.replace(".", "_")
-    common = {"event_type": name, "dimensions": dimensions, "window": "1m"}
-    create_meters(
-        known,
-        [
-            common | {"key": f"{prefix}_calls", "aggregation": "count"},
-            common | {"key": f"{prefix}_tokens", "aggregation": "sum", "value": "$.tokens"},
-        ],
+    before = cpu_seconds(stack.pids)["redis"]
+    command = [sys.executable, "-P", "-m", "tests.bench.idiomatic_flow"]
+    done = subprocess.run(
+        [*command, stack.kafka_bootstrap, topic, stack.redis_url],
+        cwd=REPOSITORY,
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=600,
     )
-    made = list(records(name, subjects, minutes))
-    reader = reader_of(known)
-    before, started = cpu_seconds(known), time.monotonic()
-    ends = produce(known, made)
-    while any(
-        reader.chain.progress()[at] < ends.get(at.partition, 0) for at in reader.chain.progress()
-    ):
-        time.sleep(0.1)
-    seconds = time.monotonic() - started
-    spent = {part: cpu_seconds(known)[part] - before[part] for part in MEASURED}
-    millions = EVENTS / 1e6
-    shown = ", ".join(f"{part} {cpu / millions:.2f}" for part, cpu in spent.items())
-    workers = (spent["worker-0"] + spent["worker-1"]) / millions
-    print(  # noqa: T201
-        f"\n{subjects:,} subjects, {minutes} minutes of windows: {EVENTS / seconds:,.0f} events/s;"
-        f" CPU-seconds per million events: workers {workers:.2f} ({shown})"
+    told = json.loads(done.stdout.splitlines()[-1])
+    # It counts something, or its cost says nothing.
+    assert told["windows"] > 0, done.stdout
+    spent = cpu_seconds(stack.pids)["redis"] - before
+    return told["cpu_seconds"] / shape.events * 1e6, spent / shape.events * 1e6
+
+
+def plain_events(shape: Shape) -> Iterator[bytes]:
+    """Yield the events of a shape as structured JSON, one by one."""
+    for _, value in records(shape, "default", "bench.idiomatic", 1):
+        for event in pa.Table.from_batches([decode_record(value)]).to_pylist():
+            body = {name: event[name] for name in ("id", "source", "type", "subject")}
+            body |= {
+                "specversion": "1.0",
+                "time": event["time"].isoformat(),
+                "data": json.loads(event["data"]),
+            }
+            yield json.dumps(body).encode()
+
+
+def test_a_worker_killed_amid_a_million_windows_counts_again(stack: EmbeddedStack) -> None:
+    """What was counted in memory is counted again from the log, and then what came since."""
+    known = stack.read()
+    shape = Shape(minutes=20, name="kill")
+    tell(measure_metering(known, shape))
+    pid = known.pids["worker-0"]
+    started = time.monotonic()
+    psutil.Process(pid).kill()
+    stack.wait_until_all_ready(120)
+    ready = time.monotonic() - started
+    again = measure_metering(stack.read(), Shape(50_000, name="again"))
+    caught_up = time.monotonic() - started
+    where = "killed with a million windows touched; then 50,000 events more"
+    tell(
+        [
+            *again,
+            Figure("restart of a killed worker", ready, "s", where),
+            Figure("counts again after a kill", caught_up, "s", where, 20),
+        ]
     )

@@ -122,3 +122,25 @@ def test_a_redis_that_may_evict_is_refused(memory: RedisIdentities) -> None:
             memory.check_settings()
     finally:
         memory.client.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.mark.parametrize(
+    ("slice_events", "buckets"), [(1, 1), (100, 4), (1_000_000, 32768), (90_000_000, 65536)]
+)
+def test_a_full_slice_has_16_to_32_entries_a_bucket_as_far_as_two_bytes_go(
+    memory: RedisIdentities, slice_events: int, buckets: int
+) -> None:
+    assert redis_identities.buckets_of(slice_events) == buckets
+    sized = RedisIdentities(memory.client, "conformance", slice_events)
+    segment = segment_of()
+    sized.refill(segment, 0, [])
+    first = claims_of(0, 400, 0)
+    assert sized.claim(segment, 0, 1, first) == {}
+    hits = sized.claim(segment, 1, 2, claims_of(0, 400, 1))
+    assert hits is not None
+    assert len(hits) == 400
+    kept = list(sized.client.scan_iter(f"{sized._key(segment)}:0:*"))
+    assert len(kept) <= buckets
+    assert sum(sized.client.hlen(key) for key in kept) == 400
+    sized.drop_before(segment_of(1, 1))
+    assert not list(sized.client.scan_iter(f"{sized._key(segment)}:0:*"))
