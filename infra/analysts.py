@@ -19,6 +19,7 @@ TENANT_TABLES = (
     "usage_dead_letters",
     "usage_rejections",
     "usage_corrections",
+    "usage_audit_voids",
     "usage_windows",
 )
 """Tables of which an analyst sees the rows of one tenant, by their column `tenant`."""

@@ -25,6 +25,8 @@ class Chain:
     cuts: CutChain
     ticks: Ticks
     progress: Callable[[], Mapping[LogPartition, int]]
+    audit: Callable[[Proposal], object]
+    """Called with each proposal before it is fixed; see `pipelines.audit`."""
     pause: Callable[[float], None]
     patience_s: float = 120.0
 
@@ -65,6 +67,7 @@ class Chain:
             return self._fix(self.cuts.propose(tenant, at, offsets))
 
     def _fix(self, proposal: Proposal) -> Cut:
+        self.audit(proposal)
         return self.cuts.fix(proposal)
 
     def _offsets_at(self, tenant: str, at: datetime) -> dict[LogPartition, int]:

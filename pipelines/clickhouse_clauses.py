@@ -8,6 +8,7 @@ import pyarrow as pa
 from clickhouse_connect.driver.external import ExternalData
 
 from pipelines.cut import AsOf, EffectiveMeter, Ranges
+from pipelines.segment import AUDIT_SEGMENTS
 from pipelines.values import VALUE_TYPE
 
 SETTINGS = {"do_not_merge_across_partitions_select_final": 1}
@@ -40,12 +41,17 @@ def in_force(versions: Sequence[EffectiveMeter]) -> str:
 
 
 def whole(as_of: AsOf) -> str:
-    """Say that a window's segment lies wholly before a cut."""
+    """Say that a window's segment lies wholly before a cut, or is an audit's of it."""
     places = [
         f"(log = {at.log} AND partition = {at.partition} AND segment < {bound})"
         for at, bound in as_of.whole_below.items()
     ]
-    return " OR ".join(places) or "false"
+    return " OR ".join([*places, audited_by(0, as_of.audits)])
+
+
+def audited_by(after: int, last: int) -> str:
+    """Say that a window's segment is of an audit, from after one up to another."""
+    return f"segment > {AUDIT_SEGMENTS + after} AND segment <= {AUDIT_SEGMENTS + last}"
 
 
 def within(ranges: Ranges, column: str, prefix: str = "") -> str:

@@ -46,13 +46,29 @@ class ClickHouseCorrections:
     def of_events(
         self, tenant: str, names: Sequence[tuple[str, str]]
     ) -> list[dict[Position, Target]]:
-        """Return the events stored under each source and id; see `StoredEvents`."""
+        """Return the events stored under each source and id; see `StoredEvents`.
+
+        Without the copies that audits voided: what they had counted is taken back already.
+        """
         hashes = [identity_of(tenant, source, name, self.seed) for source, name in names]
         found = self.of_identities(tenant, hashes)
+        for place in self._voided(tenant, hashes):
+            found.pop(place, None)
         by_identity: dict[bytes, dict[Position, Target]] = {}
         for place, target in found.items():
             by_identity.setdefault(target.sent["identity"], {})[place] = target
         return [by_identity.get(identity, {}) for identity in hashes]
+
+    def _voided(self, tenant: str, identities: Sequence[bytes]) -> list[Position]:
+        listed = ",".join(f"unhex('{identity.hex()}')" for identity in identities)
+        rows = rows_of(
+            self.client,
+            "SELECT DISTINCT log, partition, offset, index FROM usage_audit_voids"
+            f" WHERE tenant = {{tenant:String}} AND identity IN ({listed}) AND revision = 0",
+            {"tenant": tenant},
+            {"max_query_size": 4_000_000},
+        )
+        return [Position(LogPartition(log, number), *place) for log, number, *place in rows]
 
     def done(self, tenant: str, record: Position) -> set[int]:
         """Return which corrections of a record were carried out; see `StoredEvents`."""

@@ -63,10 +63,14 @@ class ClickHouseDeadLetters:
         return [_letter(row) for row in rows_of(self.client, sql, values)]
 
 
-def rows_of(client: Any, sql: str, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
+def rows_of(
+    client: Any, sql: str, values: dict[str, Any], settings: dict[str, Any] | None = None
+) -> Sequence[Sequence[Any]]:
     """Return the rows of a query; raises TransientError where ClickHouse does not answer."""
     try:
-        rows: Sequence[Sequence[Any]] = client.query(sql, parameters=values).result_rows
+        rows: Sequence[Sequence[Any]] = client.query(
+            sql, parameters=values, settings=settings
+        ).result_rows
     except OperationalError as error:
         raise TransientError(f"ClickHouse does not answer: {error}") from error
     return rows

@@ -13,6 +13,7 @@ from pipelines.clickhouse_clauses import (
     ARROW_SETTINGS,
     SETTINGS,
     Statement,
+    audited_by,
     in_force,
     whole,
     within,
@@ -20,7 +21,7 @@ from pipelines.clickhouse_clauses import (
 from pipelines.clickhouse_integrals import integrals_sql
 from pipelines.clickhouse_totals import start_of, totals_sql
 from pipelines.cut import AsOf, EffectiveMeter, Ranges
-from pipelines.edges import RawRead, fewer
+from pipelines.edges import Audited, RawRead, fewer
 from pipelines.fold import Worth
 from pipelines.outage import TransientError
 from pipelines.query import Folded
@@ -84,7 +85,7 @@ class ClickHouseQuery:
                 key = UsageKey(start_of(selection, start), owner, subject, tuple(dims))
                 yield key, (int(count), Decimal(total))
 
-    def raw(self, read: RawRead, ranges: Ranges) -> Iterator[Any]:
+    def raw(self, read: RawRead, ranges: Ranges, audited: Audited | None) -> Iterator[Any]:
         """Yield stored events and what corrections of them added; see `UsageTables`."""
         if not any(start < end for start, end in ranges.values()) or not read.intervals:
             return
@@ -113,15 +114,25 @@ class ClickHouseQuery:
             f" UNION ALL SELECT {columns_of}, sign FROM usage_corrections FINAL"
             f" WHERE ({among}) AND ({within(ranges, 'offset', 'at_')})"
         )
+        places = None if audited is None else within(audited.ranges, "offset", "at_")
+        if audited is not None and places:
+            last = "" if audited.audits is None else f" AND audit <= {audited.audits}"
+            sql += (
+                f" UNION ALL SELECT {columns_of}, sign FROM usage_audit_voids FINAL"
+                f" WHERE ({among}) AND ({places}){last}"
+            )
         yield from self._tables(sql, statement)
 
     def changed(
-        self, tenant: str, ranges: Ranges, until: AsOf, open_us: tuple[int, int]
+        self,
+        tenant: str,
+        ranges: Ranges,
+        until: AsOf,
+        audits: tuple[int, int],
+        open_us: tuple[int, int],
     ) -> list[tuple[str, str, int, int]]:
         """Return (meter, subject, start, end) of what offsets touched; see `UsageTables`."""
-        places = within(ranges, "segment")
-        if not places:
-            return []
+        places = f"{within(ranges, 'segment') or 'false'} OR {audited_by(*audits)}"
         sql = changed_sql(places, whole(until), open_us)
         blocks = self._blocks(sql, Statement({"tenant": tenant}))
         return [(row[0], row[1], row[2], row[3]) for block in blocks for row in block]

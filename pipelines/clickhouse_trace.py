@@ -61,6 +61,20 @@ class ClickHouseTrace:
             {"tenant": tenant},
         )
 
+    def survivors(self, tenant: str, identity: bytes) -> dict[Position, Position]:
+        """Return which event counts instead of voided copies; see `EventTables`."""
+        rows = rows_of(
+            self.client,
+            f"SELECT {KEY}, survivor_log, survivor_partition, survivor_offset, survivor_index"
+            " FROM usage_audit_voids WHERE tenant = {tenant:String}"
+            f" AND identity = unhex('{identity.hex()}') AND revision = 0",
+            {"tenant": tenant},
+        )
+        return {
+            Position(LogPartition(*row[:2]), *row[2:4]): Position(LogPartition(*row[4:6]), *row[6:])
+            for row in rows
+        }
+
     def copies(
         self, tenant: str, source: str, event_id: str, first: Position, limit: int
     ) -> tuple[int, list[Position]]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.partition import STORED_SCHEMA, Flush
+from pipelines.record import DeadLetter
 
 _MONTHS_PER_INSERT = 50
 """ClickHouse refuses one insert into over 100 partitions (error 252)."""
@@ -41,7 +42,7 @@ class ClickHouseWriter:
             "usage_duplicates", [_duplicate_row(f, d) for f in flushes for d in f.duplicates], rows
         )
         self._insert_rows(
-            "usage_dead_letters", [_letter_row(d) for f in flushes for d in f.dead_letters], rows
+            "usage_dead_letters", [letter_row(d) for f in flushes for d in f.dead_letters], rows
         )
         self._insert_rows(
             "usage_rejections", [_rejection_row(f, r) for f in flushes for r in f.rejections], rows
@@ -101,7 +102,8 @@ def _duplicate_row(flush: Flush, duplicate: Any) -> dict[str, Any]:
     }
 
 
-def _letter_row(letter: Any) -> dict[str, Any]:
+def letter_row(letter: DeadLetter) -> dict[str, Any]:
+    """Return a dead letter as a row of usage_dead_letters."""
     return {
         "tenant": letter.tenant,
         "log": letter.at.log,

@@ -25,6 +25,18 @@ TARGET_SCHEMA = pa.schema(
     [*COUNTED_SCHEMA, pa.field("log", pa.uint16()), pa.field("partition", pa.uint16())]
 )
 """An event as it stands in the tables, with its whole position."""
+CONTRIBUTION_SCHEMA = pa.schema(
+    [
+        *TARGET_SCHEMA,
+        pa.field("sign", pa.int8()),
+        pa.field("revision", pa.uint32()),
+        pa.field("at_log", pa.uint16()),
+        pa.field("at_partition", pa.uint16()),
+        pa.field("at_offset", pa.uint64()),
+        pa.field("at_index", pa.uint32()),
+    ]
+)
+"""What the log adds at one place: an event as sent, of revision 0, or a signed event."""
 CORRECTED_SCHEMA = pa.schema(
     [
         *TARGET_SCHEMA,

@@ -28,6 +28,8 @@ class AsOf:
 
     next_offset: Mapping[LogPartition, int]
     whole_below: Mapping[LogPartition, int]
+    audits: int = 0
+    """The audits of the chain up to this one belong to the cut."""
 
     @property
     def is_straddled(self) -> bool:
@@ -134,8 +136,8 @@ class CutChain(Protocol):
     def fix(self, proposal: Proposal) -> Cut:
         """Append a proposed cut to the chain; called with the chain locked."""
 
-    def as_of(self, offsets: Mapping[LogPartition, int]) -> AsOf:
-        """Lay offsets over the segments."""
+    def as_of(self, cut: Cut) -> AsOf:
+        """Lay a cut over the segments."""
 
     def meter_versions(self, tenant: str, key: str) -> list[EffectiveMeter]:
         """Return the versions of a meter with the intervals they are in force for."""

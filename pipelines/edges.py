@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.cut import EffectiveMeter
+from pipelines.cut import EffectiveMeter, Ranges
 from pipelines.fold import ActiveMeter, Fold, WindowKey, Worth, fold_all, negated
 from pipelines.question import SeriesKey, UsageKey
 from pipelines.selection import EARLIEST_US, Owned, Selection
@@ -33,6 +33,15 @@ class RawRead:
     windows: Sequence[tuple[str, int]] | None = None
     """(subject, start) of the windows of `size_us` to which the intervals are narrowed"""
     size_us: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """Which of what audits took back is read: of these offsets, by audits up to a number."""
+
+    ranges: Ranges
+    audits: int | None
+    """None for all"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -21,6 +20,7 @@ from pipelines.correcting import (
     position_of,
 )
 from pipelines.correction import CorrectionRecord
+from pipelines.dead_letter import conflict_letter
 from pipelines.fold import ActiveMeter, Rejection, fold_all, negated
 from pipelines.identity import body_hashes, identities
 from pipelines.position import LogPartition, Position
@@ -279,36 +279,12 @@ class PartitionLog:
                 )
                 self._pending.duplicates.append(duplicate)
             else:
-                self._pending.dead_letters.append(_conflict(self.at, event, first))
+                self._pending.dead_letters.append(
+                    conflict_letter(self.at, event, Position(self.at, first.offset, first.index))
+                )
 
 
 def _fixed_binary(rows: Any) -> Any:
     """Return an array of so many bytes a row as an Arrow column."""
     kind = pa.binary(rows.shape[1])
     return pa.Array.from_buffers(kind, len(rows), [None, pa.py_buffer(rows.tobytes())])
-
-
-def _conflict(at: LogPartition, event: dict[str, Any], first: Seen) -> DeadLetter:
-    body = {
-        "specversion": "1.0",
-        "id": event["id"],
-        "source": event["source"],
-        "type": event["type"],
-        "subject": event["subject"],
-        "time": event["time"],
-    }
-    if event["data"]:
-        body["data"] = msgspec.Raw(event["data"])
-    if event["extensions"]:
-        body |= msgspec.json.decode(event["extensions"], type=dict[str, msgspec.Raw])
-    return DeadLetter(
-        tenant=event["tenant"],
-        at=at,
-        offset=event["offset"],
-        index=event["index"],
-        kind="conflict",
-        reason=f"the same source and id with another body is at {at}, offset {first.offset}, "
-        f"index {first.index}; that one counts",
-        body=msgspec.json.encode(body),
-        ingested_at_ms=int(event["ingested_at"].timestamp() * 1000),
-    )

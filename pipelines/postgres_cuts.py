@@ -134,8 +134,9 @@ class PostgresCuts:
             )
         return Cut(tenant, number, at, revised)
 
-    def as_of(self, offsets: Mapping[LogPartition, int]) -> AsOf:
-        """Lay offsets over the segments; see `AsOf`."""
+    def as_of(self, cut: Cut) -> AsOf:
+        """Lay a cut over the segments; see `AsOf`."""
+        offsets = self.offsets(cut)
         whole_below = {}
         for at, end in offsets.items():
             row = self.connection.execute(
@@ -148,7 +149,7 @@ class PostgresCuts:
             ).fetchone()
             start, stop = row or (0, end)
             whole_below[at] = end if stop is not None and stop <= end else start
-        return AsOf(dict(offsets), whole_below)
+        return AsOf(offsets, whole_below, cut.number)
 
     def meter_versions(self, tenant: str, key: str) -> list[EffectiveMeter]:
         """Return the versions of a meter with the intervals they are in force for.

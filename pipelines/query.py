@@ -16,7 +16,15 @@ import pyarrow.compute as pc
 
 from pipelines.aggregation import value_of
 from pipelines.cut import AsOf, CutChain, EffectiveMeter, Ranges, since_activation
-from pipelines.edges import RawRead, edge_reads, event_types_of, fold_raw, fold_samples, piece_read
+from pipelines.edges import (
+    Audited,
+    RawRead,
+    edge_reads,
+    event_types_of,
+    fold_raw,
+    fold_samples,
+    piece_read,
+)
 from pipelines.fold import Worth, combine
 from pipelines.local_windows import DAY_US, HOUR_US, WINDOWS_MAX, Grid
 from pipelines.position import LogPartition
@@ -68,16 +76,24 @@ class UsageTables(Protocol):
     ) -> Iterator[tuple[UsageKey, Worth]]:
         """Yield, in order, what samples times microseconds come to; see `value_of`."""
 
-    def raw(self, read: RawRead, ranges: Ranges) -> Iterator[Any]:
+    def raw(self, read: RawRead, ranges: Ranges, audited: Audited | None) -> Iterator[Any]:
         """Yield stored events, and signed events of corrections, by where they stand in the log.
 
-        Tables are of `SIGNED_SCHEMA`, in no order, and fit in memory.
+        And what audits took back of them, where that is asked. Tables are of `SIGNED_SCHEMA`, in
+        no order, and fit in memory.
         """
 
     def changed(
-        self, tenant: str, ranges: Ranges, until: AsOf, open_us: tuple[int, int]
+        self,
+        tenant: str,
+        ranges: Ranges,
+        until: AsOf,
+        audits: tuple[int, int],
+        open_us: tuple[int, int],
     ) -> Iterable[tuple[str, str, int, int]]:
         """Return (meter, subject, start, end) of what offsets touched, in order.
+
+        Or what audits touched, from after the first number up to the second.
 
         Times are in microseconds since 1970; one row per UTC month. Samples that are carried reach
         to the next one as of `until`, or to the end of `open`, an interval that counts for all
@@ -113,7 +129,7 @@ class UsageQueries:
             cut = self.cuts.by_number(tenant, question.cut)
             if cut is None:
                 raise UnknownNameError("cut", f"there is no cut {question.cut}")
-            as_of, until_us = self.cuts.as_of(self.cuts.offsets(cut)), microseconds(cut.at)
+            as_of, until_us = self.cuts.as_of(cut), microseconds(cut.at)
         interval = self._interval(versions, question, as_of, until_us)
         if interval[0] >= interval[1]:
             return iter(())
@@ -227,12 +243,14 @@ class UsageQueries:
         edges = edge_reads(selection)
         if edges:
             below = self.progress() if as_of is None else as_of.whole_below
-            ranges = {at: (0, end) for at, end in below.items()}
+            # Windows hold what audits took back of the pieces of segments too; edges hold it here.
+            ends = below if as_of is None else as_of.next_offset
+            audited = Audited(_up_to(ends), None if as_of is None else as_of.audits)
             for read in edges:
-                self._fold(selection, read, ranges, folded, are_edges=True)
+                self._fold(selection, read, _up_to(below), folded, audited)
         if as_of is not None and as_of.is_straddled:
             read = piece_read(selection)
-            self._fold(selection, read, _pieces(as_of), folded, are_edges=False)
+            self._fold(selection, read, _pieces(as_of), folded, None)
         return folded
 
     def _fold(
@@ -241,16 +259,27 @@ class UsageQueries:
         read: RawRead,
         ranges: Ranges,
         folded: dict[tuple[UsageKey, str], Worth],
-        *,
-        are_edges: bool,
+        audited: Audited | None,
     ) -> None:
-        for events in self._raw(read, selection.versions, ranges):
+        are_edges = audited is not None
+        for events in self._raw(read, selection.versions, ranges, audited):
             _add(folded, fold_raw(selection, read, events, are_edges=are_edges))
 
     def _raw(
-        self, read: RawRead, versions: Sequence[EffectiveMeter], ranges: Ranges
+        self,
+        read: RawRead,
+        versions: Sequence[EffectiveMeter],
+        ranges: Ranges,
+        audited: Audited | None = None,
     ) -> Iterator[Any]:
-        return self.tables.raw(read, since_activation(self.cuts, versions, ranges))
+        if audited is not None:
+            since = since_activation(self.cuts, versions, audited.ranges)
+            audited = replace(audited, ranges=since)
+        return self.tables.raw(read, since_activation(self.cuts, versions, ranges), audited)
+
+
+def _up_to(ends: Mapping[LogPartition, int]) -> Ranges:
+    return {at: (0, end) for at, end in ends.items()}
 
 
 def _add(folded: dict[tuple[_Key, str], Worth], worths: Iterable[tuple[_Key, str, Worth]]) -> None:

@@ -75,13 +75,13 @@ class Reader:
 
     def changed(self, since: Cut, until: Cut) -> list[ChangedUsage]:
         """Return what may differ between two cuts; see `UsageReader.changed`."""
-        below = self.cuts.as_of(self.cuts.offsets(since)).whole_below
-        offsets = self.cuts.offsets(until)
-        ranges = {at: (below.get(at, 0), end) for at, end in offsets.items()}
+        below, later = self.cuts.as_of(since).whole_below, self.cuts.as_of(until)
+        ranges = {at: (below.get(at, 0), end) for at, end in later.next_offset.items()}
         found = self.queries.tables.changed(
             until.tenant,
             ranges,
-            self.cuts.as_of(offsets),
+            later,
+            (since.number, until.number),
             (microseconds(since.at), microseconds(until.at)),
         )
         return [

@@ -53,6 +53,9 @@ class EventTables(Protocol):
     def corrections(self, tenant: str, identity: bytes, position: Position) -> Sequence[Row]:
         """Return the signed events of an event's corrections, in the order of revisions."""
 
+    def survivors(self, tenant: str, identity: bytes) -> Mapping[Position, Position]:
+        """Return, for the copies that audits voided, which event counts instead."""
+
     def copies(
         self, tenant: str, source: str, event_id: str, first: Position, limit: int
     ) -> tuple[int, Sequence[Position]]:
@@ -86,11 +89,13 @@ class CountedEvent:
     rejections: Sequence[StoredRejection]
     copy_count: int
     copies: Sequence[Position]
+    survivor: Position | None = None
+    """The event that counts instead, where an audit found this one to be a copy."""
 
     @property
     def is_live(self) -> bool:
-        """True unless corrections took it back."""
-        return target_of(self.event, self.corrections).now is not None
+        """True unless it was taken back: by corrections, or as a copy."""
+        return self.survivor is None and target_of(self.event, self.corrections).now is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +140,12 @@ class Tracer:
         identity = identity_of(tenant, source, event_id, self.seed)
         # Before the rows: what lies below these offsets is in every table.
         ends = self.next_offsets()
+        survivors = self.tables.survivors(tenant, identity)
         counted = [
             found
             for position in self.tables.positions(identity)
             if position.offset < ends.get(position.at, 0)
-            and (found := self._event(tenant, identity, position)) is not None
+            and (found := self._event(tenant, identity, position, survivors)) is not None
         ]
         letters = self.tables.letters(tenant, source, event_id, LETTERS_MAX)
         state: State = "refused" if letters else "unknown"
@@ -147,13 +153,20 @@ class Tracer:
             state = "counted" if any(each.is_live for each in counted) else "voided"
         return Traced(source, event_id, state, counted, letters)
 
-    def _event(self, tenant: str, identity: bytes, position: Position) -> CountedEvent | None:
+    def _event(
+        self,
+        tenant: str,
+        identity: bytes,
+        position: Position,
+        survivors: Mapping[Position, Position],
+    ) -> CountedEvent | None:
         table = self.tables.event(tenant, identity, position)
         if not table.num_rows:
             return None
         (event,) = table.to_pylist()
         corrections = self.tables.corrections(tenant, identity, position)
-        now = target_of(event, corrections).now
+        survivor = survivors.get(position)
+        now = target_of(event, corrections).now if survivor is None else None
         live = pa.Table.from_pylist([] if now is None else [now], schema=table.schema)
         segment, _ = self.definitions.resume(position.at, position.offset)
         meters = self.definitions.meters(segment.definitions) if segment is not None else []
@@ -168,6 +181,7 @@ class Tracer:
             rejections=self.tables.rejections(tenant, position),
             copy_count=count,
             copies=copies,
+            survivor=survivor,
         )
 
     def to_content(self, tenant: str, traced: Traced) -> dict[str, Any]:
@@ -201,6 +215,7 @@ class Tracer:
             "time_stamped": counted.event["time_stamped"],
             "event": cloudevent(counted.event),
             "is_live": counted.is_live,
+            "duplicate_of": None if counted.survivor is None else str(counted.survivor),
             "corrections": [each.to_content() for each in summed_up(counted.corrections)],
             "counts": [
                 each

@@ -61,7 +61,7 @@ def check_totals(stack: Stack, truth: Truth) -> None:
     stored = (
         open_clickhouse(stack.clickhouse_url)
         .query(
-            "SELECT count(), uniqExact(id) FROM usage_events FINAL WHERE type = {type:String}",
+            "SELECT count(), uniqExact(id) FROM events WHERE type = {type:String}",
             parameters={"type": truth.event_type},
         )
         .result_rows[0]

@@ -107,7 +107,8 @@ class History:
     def offsets(self, cut: Cut) -> dict[LogPartition, int]:
         return self.cuts[cut.number][1]
 
-    def as_of(self, offsets: Mapping[LogPartition, int]) -> AsOf:
+    def as_of(self, cut: Cut) -> AsOf:
+        offsets = self.offsets(cut)
         whole = {at: end // SEGMENT_EVENTS * SEGMENT_EVENTS for at, end in offsets.items()}
         return AsOf(dict(offsets), whole)
 

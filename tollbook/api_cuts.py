@@ -12,7 +12,7 @@ from pipelines.postgres_cuts import PostgresCuts
 from tollbook.api_asked import Asked, Limit
 from tollbook.api_problem import problem
 from tollbook.stack_file import Stack
-from tollbook.usage_cuts import changes, find_cut, fix_cut
+from tollbook.usage_cuts import changes, find_cut, fix_cut, shown
 from tollbook.usage_question import BadParameterError, read_instant
 
 Start = Annotated[int, Query(ge=0, le=1 << 62, description="`next` of the page before.")]
@@ -60,9 +60,14 @@ def add_cuts(
 
     @router.get("/cuts/{number}", tags=["usage"], responses={404: {}})
     def read_cut(asked: Annotated[Asked, Depends(asker)], number: int) -> Any:
-        """Read one cut: how far it reaches in every partition."""
+        """Read one cut: how far it reaches in every partition, and what its audit voided."""
         found = find_cut(asked.connection, asked.tenant, number)
-        return found.to_content() if found else problem(404, f"there is no cut {number}")
+        if found is None:
+            return problem(404, f"there is no cut {number}")
+        try:
+            return shown(stack_of(asked.tenant), found)
+        except TransientError as error:
+            return problem(503, str(error), {"Retry-After": "1"})
 
 
 def _add_changes(

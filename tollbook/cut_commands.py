@@ -11,7 +11,7 @@ import typer
 
 from infra.embedded.errors import StackError
 from tollbook.command_group import group
-from tollbook.screen import Column, amounts, show, table_of
+from tollbook.screen import Column, amounts, count_of, show, table_of
 from tollbook.stack_file import DEFAULT_DATA_DIR, Stack, read_stack
 
 if TYPE_CHECKING:
@@ -70,12 +70,31 @@ def show_cut(
     number: Number, data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: AsJson = False
 ) -> None:
     """Show one cut: how far it reaches in every partition of every log."""
+    from tollbook.usage_cuts import shown  # noqa: PLC0415
+
     stack = read_stack(data_dir.resolve())
     found = _find(stack, number)
+    with _told():
+        content = shown(stack, found)
     if as_json:
-        print(json.dumps(found.to_content()))
+        print(json.dumps(content))
         return
     _show([found], as_json=False)
+    audit = content["audit"]
+    if audit["voided"]:
+        show(f"\nIts audit voided {count_of(audit['voided'], 'copy')}:")
+        names = [Column(name) for name in ("copy", "source", "id", "counted instead", "body")]
+        copies = [
+            [
+                each["position"],
+                each["source"],
+                each["id"],
+                each["duplicate_of"],
+                "another" if each["is_conflict"] else "the same",
+            ]
+            for each in audit["copies"]
+        ]
+        show(table_of(names, copies))
     rows = [
         [str(at.log), str(at.partition), f"{end:,}"] for at, end in sorted(found.offsets.items())
     ]

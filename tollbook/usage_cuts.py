@@ -5,12 +5,15 @@ from typing import Any
 
 import psycopg
 
+from pipelines.clickhouse_audit import ClickHouseAudit
 from pipelines.cut import FixedCut
 from pipelines.postgres_cuts import PostgresCuts
 from pipelines.progress import instant_text
 from tollbook.billing_wiring import open_database
 from tollbook.stack_file import Stack
 from tollbook.usage_wiring import open_chain, open_clickhouse, open_reader
+
+_COPIES_MAX = 100
 
 
 def fix_cut(stack: Stack, at: datetime) -> FixedCut:
@@ -28,6 +31,12 @@ def find_cut(connection: "psycopg.Connection[Any]", tenant: str, number: int) ->
     """Return a fixed cut, or None."""
     found = PostgresCuts(connection).listed(tenant, number - 1, 1)
     return next((each for each in found if each.cut.number == number), None)
+
+
+def shown(stack: Stack, cut: FixedCut) -> dict[str, Any]:
+    """Return a cut with what its audit voided, JSON-ready."""
+    audit = ClickHouseAudit(open_clickhouse(stack.clickhouse_url))
+    return cut.to_content() | {"audit": audit.found(stack.tenant, cut.cut.number, _COPIES_MAX)}
 
 
 def changes(stack: Stack, since: int, until: int) -> dict[str, Any]:

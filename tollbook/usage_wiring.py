@@ -6,11 +6,16 @@ from typing import Any
 import clickhouse_connect
 import psycopg
 
+from pipelines.audit import Auditor
 from pipelines.chain import Chain
+from pipelines.clickhouse_audit import ClickHouseAudit
 from pipelines.clickhouse_progress import ClickHouseProgress
 from pipelines.clickhouse_query import ClickHouseQuery
+from pipelines.cut import Proposal
 from pipelines.kafka_ticks import KafkaTicks
+from pipelines.position import LogPartition
 from pipelines.postgres_cuts import PostgresCuts
+from pipelines.postgres_segments import PostgresSegments
 from pipelines.query import UsageQueries
 from pipelines.reader import Reader
 
@@ -35,10 +40,18 @@ def open_chain(
     connection: "psycopg.Connection[Any]", clickhouse: Any, kafka_bootstrap: str
 ) -> Chain:
     """Return what fixes cuts, over connections of the caller's."""
+    cuts = PostgresCuts(connection)
+
+    def behind(proposal: Proposal) -> dict[LogPartition, int]:
+        latest = cuts.latest(proposal.tenant)
+        return {} if latest is None else cuts.offsets(latest)
+
+    auditor = Auditor(ClickHouseAudit(clickhouse), PostgresSegments(connection), behind)
     return Chain(
-        cuts=PostgresCuts(connection),
+        cuts=cuts,
         ticks=KafkaTicks(kafka_bootstrap),
         progress=ClickHouseProgress(clickhouse).next_offsets,
+        audit=auditor.audit,
         pause=time.sleep,
     )
 

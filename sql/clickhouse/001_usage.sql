@@ -121,6 +121,41 @@ ENGINE = ReplacingMergeTree
 ORDER BY (tenant, type, subject, time, at_log, at_partition, at_offset, at_index, sign)
 COMMENT 'What corrections took back and added, as signed events; the events as sent stay in usage_events';
 
+CREATE TABLE IF NOT EXISTS usage_audit_voids
+(
+    tenant        LowCardinality(String)  COMMENT 'The company that runs its billing here',
+    type          LowCardinality(String)  COMMENT 'CloudEvents type',
+    subject       String                  COMMENT 'Who used it, as the producer names it',
+    time          DateTime64(6, 'UTC')    COMMENT 'Event time of what is taken back (sign -1)',
+    source        LowCardinality(String)  COMMENT 'CloudEvents source',
+    id            String                  COMMENT 'CloudEvents id',
+    data          String                  COMMENT 'JSON text of the data that is taken back',
+    extensions    String                  COMMENT 'JSON object of other CloudEvents attributes, or empty',
+    time_stamped  Bool                    COMMENT 'True where ingest stamped the time',
+    ingested_at   DateTime64(3, 'UTC')    COMMENT 'Append time of the copy',
+    identity      FixedString(16)         COMMENT 'Hash of (tenant, source, id)',
+    log           UInt16                  COMMENT 'Incarnation of the topic that holds the copy',
+    partition     UInt16                  COMMENT 'Kafka partition of the copy',
+    offset        UInt64                  COMMENT 'Offset of the copy''s record',
+    `index`       UInt32                  COMMENT 'Index of the copy in its record',
+    sign          Int8                    COMMENT 'The opposite of the sign of what is taken back',
+    revision      UInt32                  COMMENT '0: the copy as it was sent; else what that revision of it added',
+    at_log        UInt16                  COMMENT 'Incarnation of the topic that holds what is taken back',
+    at_partition  UInt16                  COMMENT 'Kafka partition of what is taken back',
+    at_offset     UInt64                  COMMENT 'Offset of what is taken back',
+    at_index      UInt32                  COMMENT 'Index of what is taken back in its record',
+    audit         UInt64                  COMMENT 'Number of the cut before which the audit found it',
+    survivor_log       UInt16             COMMENT 'Incarnation of the topic that holds the event that counts',
+    survivor_partition UInt16             COMMENT 'Kafka partition of the event that counts',
+    survivor_offset    UInt64             COMMENT 'Offset of the event that counts',
+    survivor_index     UInt32             COMMENT 'Index of the event that counts in its record',
+    is_conflict   Bool                    COMMENT 'True where the body of the copy is another',
+    INDEX by_identity identity TYPE bloom_filter(0.01) GRANULARITY 4
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (tenant, type, subject, time, log, partition, offset, `index`, audit, at_log, at_partition, at_offset, at_index, sign)
+COMMENT 'What copies in other partitions and logs had added, taken back by the audit of a cut, as signed events';
+
 CREATE TABLE IF NOT EXISTS usage_windows
 (
     tenant         LowCardinality(String)  COMMENT 'The company that runs its billing here',

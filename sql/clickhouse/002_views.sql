@@ -25,6 +25,7 @@ SELECT tenant, id, source, type, subject, time, data, extensions, ingested_at, l
 FROM usage_events FINAL
 WHERE (log, partition, offset, `index`) NOT IN (
     SELECT log, partition, offset, `index` FROM usage_corrections
+    UNION ALL SELECT log, partition, offset, `index` FROM usage_audit_voids
 )
 UNION ALL
 SELECT tenant, id, source, type, subject, time, data, extensions, ingested_at, log, partition,
@@ -33,8 +34,10 @@ FROM usage_corrections FINAL
 WHERE sign > 0 AND (log, partition, offset, `index`, revision) IN (
     SELECT log, partition, offset, `index`, max(revision) FROM usage_corrections
     GROUP BY log, partition, offset, `index`
+) AND (log, partition, offset, `index`) NOT IN (
+    SELECT log, partition, offset, `index` FROM usage_audit_voids
 )
-COMMENT 'Accepted events, each once, as corrections have left them; voided ones are left out';
+COMMENT 'Accepted events, each once, as corrections have left them; voided ones and copies are left out';
 
 -- One row per owner and window of so many seconds, or of the meter's own size where that is larger.
 CREATE VIEW IF NOT EXISTS usage_by_window AS

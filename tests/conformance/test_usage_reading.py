@@ -17,7 +17,7 @@ import pytest
 from pipelines.clickhouse_query import ClickHouseQuery
 from pipelines.query import UsageQueries
 from pipelines.question import Page, UsageQuestion, UsageRow
-from pipelines.usage import Span
+from pipelines.usage import Cut, Span
 from tests.conformance.gateway_process import GatewayProcess
 from tests.usage_history import (
     EPOCH,
@@ -260,10 +260,10 @@ def test_what_differs_between_two_cuts_is_named_and_not_everything_is(
     definition = DEFINITIONS[number]
     made = history(200 + number, definition, START, days=DAYS, count=60)
     made.write(usage)
-    first, last = (made.as_of(made.cuts[cut][1]) for cut in (1, 2))
+    first, last = (made.as_of(Cut(made.tenant, cut, made.cuts[cut][0], 0)) for cut in (1, 2))
     ranges = {at: (first.whole_below[at], end) for at, end in last.next_offset.items()}
     at_us = [(made.cuts[cut][0] - EPOCH) // timedelta(microseconds=1) for cut in (1, 2)]
-    found = ClickHouseQuery(usage).changed(made.tenant, ranges, last, (at_us[0], at_us[1]))
+    found = ClickHouseQuery(usage).changed(made.tenant, ranges, last, (1, 2), (at_us[0], at_us[1]))
     named = [
         (subject, EPOCH + timedelta(microseconds=start), EPOCH + timedelta(microseconds=end))
         for meter, subject, start, end in found

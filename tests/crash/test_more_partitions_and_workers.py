@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from tests.e2e.log_world import own
+from tests.crash.test_counting_survives_kills import kill
+from tests.e2e.log_world import own, tollbook
 from tests.embedded_stack import EmbeddedStack, run_tollbook
 from tests.feed import Truth, send_all, utc_now
 from tests.metering import check_totals, create_meters
 
 __all__ = ["own"]
-EVENTS = 20_000
+EVENTS = 10_000
 
 
 def feed_while(stack: EmbeddedStack, name: str, act: Callable[[], None]) -> None:
@@ -44,6 +45,17 @@ def scale(stack: EmbeddedStack, workers: int) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     names = {name for name in stack.read().pids if name.startswith("worker-")}
     assert names == {f"worker-{number}" for number in range(workers)}
+
+
+def test_partitions_grow_under_load_whatever_is_killed(own: EmbeddedStack) -> None:
+    """What is sent again may lie in both logs: the audit counts it once."""
+
+    def act() -> None:
+        tollbook(own, "log", "open", "--partitions", "5")
+        for part in ("ingest", "worker-0", "worker-1"):
+            kill(own, part)
+
+    feed_while(own, "grows", act)
 
 
 def test_workers_come_and_go_under_load(own: EmbeddedStack) -> None:

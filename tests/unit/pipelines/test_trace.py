@@ -55,6 +55,7 @@ class Tables:
     stored: Any = None
     kept: list[KeptLetter] = field(default_factory=list)
     corrected: list[Row] = field(default_factory=list)
+    voided: dict[Position, Position] = field(default_factory=dict)
     next_offset: int = 6
     end: int = 6
     arrives: Any = None
@@ -69,6 +70,10 @@ class Tables:
     def corrections(self, tenant: str, identity: bytes, position: Position) -> list[Row]:
         own = tenant == "t" and identity == IDENTITY and position == PLACE
         return self.corrected if own else []
+
+    def survivors(self, tenant: str, identity: bytes) -> dict[Position, Position]:
+        own = tenant == "t" and identity == IDENTITY
+        return self.voided if own else {}
 
     def copies(
         self, tenant: str, source: str, event_id: str, first: Position, limit: int
