@@ -18,6 +18,8 @@ Kind = Literal["number", "text", "truth", "raw"]
 """What is expected at a path: whole numbers, texts, true or false, or anything (the JSON text)."""
 
 _NULL = b"null"
+_DECODE_TEXTS = 2_000
+"""So many decoded at a time stay in the processor's caches until their values are taken."""
 _FIELD_PREFIX = "f_"
 """Keeps members called like Python's own attributes out of their way."""
 _TYPES: Mapping[Kind, Any] = {
@@ -47,19 +49,34 @@ def extract(texts: Sequence[bytes], kinds: Mapping[str, Kind]) -> dict[str, Colu
 def _extract_layer(
     texts: Sequence[bytes], layer: tuple[tuple[str, Kind], ...]
 ) -> dict[str, Column]:
-    joined = b"[" + b",".join([text or _NULL for text in texts]) + b"]"
     anything = tuple((path, _raw(kind)) for path, kind in layer)
     for kinds in (layer, anything):
-        try:
-            rows = _decoder(kinds).decode(joined)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            continue
-        if len(rows) == len(texts):
-            return {path: Column(kind, _values(rows, path, kind)) for path, kind in kinds}
+        columns = _decode(texts, kinds)
+        if columns is not None:
+            return columns
     return {
         path: Column("raw", [_walk(text, path.split(".")[1:]) for text in texts])
         for path, _ in layer
     }
+
+
+def _decode(
+    texts: Sequence[bytes], kinds: tuple[tuple[str, Kind], ...]
+) -> dict[str, Column] | None:
+    """Return the columns of paths; None where a text does not fit."""
+    decoder = _decoder(kinds)
+    columns = {path: Column(kind, []) for path, kind in kinds}
+    for first in range(0, len(texts), _DECODE_TEXTS):
+        part = texts[first : first + _DECODE_TEXTS]
+        try:
+            rows = decoder.decode(b"[" + b",".join([text or _NULL for text in part]) + b"]")
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        if len(rows) != len(part):
+            return None
+        for path, kind in kinds:
+            columns[path].values.extend(_values(rows, path, kind))
+    return columns
 
 
 def _raw(_: Kind) -> Kind:
