@@ -111,6 +111,9 @@ SELECTS = [
     "total_rows FROM system.tables", "COLUMNS('^total') FROM system.tables",
     "t.total_bytes AS name FROM system.tables AS t", "data_compressed_bytes FROM system.columns",
     "max(total_rows) FROM (SELECT * FROM system.tables)",
+    # So do columns that tables have beside their own.
+    "max(_part_offset) FROM usage_events", "_part, count() FROM usage_windows GROUP BY ALL",
+    "e._part_offset AS id FROM usage_events AS e", "COLUMNS('_block') FROM usage_events",
     # Settings, and clauses that would come before the filter or leave the answer.
     "count() FROM usage_events SETTINGS additional_table_filters = {}",
     "count() FROM (SELECT * FROM usage_events SETTINGS additional_table_filters = {})",
@@ -296,6 +299,13 @@ def test_no_login_but_the_right_one_gets_in(
     )
     status, answer = other.ask("SELECT 1")
     assert (status, "Code: 516." in answer) == (403, True)
+
+
+def test_windows_of_any_size_are_of_the_own_rows(world: World) -> None:
+    query = "SELECT uniqExact(tenant), any(tenant), sum(value) FROM usage_by_window(seconds = 900)"
+    assert world.analyst.ask(query) == (200, f"1\t{MINE}\t{sum(range(ROWS))}\n")
+    refused = "SELECT * FROM usage_by_window(seconds = (SELECT count() FROM usage_identities))"
+    assert world.analyst.ask(refused)[0] == 403
 
 
 def test_ordinary_reading_works(world: World) -> None:

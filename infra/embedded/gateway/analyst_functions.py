@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable
 from importlib import resources
 
+from infra.analysts import INNER_VIEWS
+
 _SYNTAX = frozenset({"lambda", "exists", "grouping", "untuple", "columns", "nested"})
 """Names that the parser gives to syntax; they are no functions of the engine's list."""
 
@@ -18,9 +20,12 @@ _OF_THE_ANALYZER = frozenset(
 """What the engine itself puts into a resolved query."""
 
 TABLE_FUNCTIONS = frozenset(
-    {"numbers", "numbers_mt", "zeros", "zeros_mt", "generateSeries", "generate_series", "values"}
+    {
+        *("numbers", "numbers_mt", "zeros", "zeros_mt", "generateSeries", "generate_series"),
+        *("values", *INNER_VIEWS),
+    }
 )
-"""Table functions that read nothing; all others are closed, `merge` and `view` among them."""
+"""Table functions that read nothing, or are views; all others are closed, `merge` among them."""
 
 ENGINE_LIST = "SELECT name, alias_to, case_insensitive, is_aggregate FROM system.functions"
 COMBINATOR_LIST = "SELECT name, '', 0, 0 FROM system.aggregate_function_combinators"

@@ -49,6 +49,9 @@ def check_resolved(lines: Iterable[str], functions: Functions) -> None:
             _check_function(rest, functions, is_table=kind == "TABLE_FUNCTION")
     for source, name in columns:
         table = table_by_id.get(source, "").removeprefix("system.")
+        # What the engine adds to a table's own columns counts the rows of all tenants.
+        if table and name.startswith("_"):
+            raise refused(f"the column {name}")
         allowed = _COLUMNS_BY_SYSTEM_TABLE.get(table)
         if allowed is not None and name not in allowed:
             raise refused(f"the column {name} of system.{table}")

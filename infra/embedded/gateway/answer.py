@@ -36,13 +36,15 @@ class Summary:
     result_rows: int = 0
     result_bytes: int = 0
     started_ns: int = field(default_factory=time.monotonic_ns)
+    hides_reading: bool = False
+    """Where what was read is not all of the reader's."""
 
     def to_header(self) -> str:
         """Returns the header's JSON, numbers as strings as ClickHouse writes them."""
         return json.dumps(
             {
-                "read_rows": str(self.read_rows),
-                "read_bytes": str(self.read_bytes),
+                "read_rows": str(0 if self.hides_reading else self.read_rows),
+                "read_bytes": str(0 if self.hides_reading else self.read_bytes),
                 "written_rows": str(self.written_rows),
                 "written_bytes": str(self.written_bytes),
                 "total_rows_to_read": "0",

@@ -122,6 +122,7 @@ class Handler:
         """Runs a query on a connection of its own: nothing of a named session would last."""
         if is_form(request.headers.get("content-type", "")):
             raise GatewayError(164, "READONLY", "Analysts may not send tables with a query")
+        answer.summary.hides_reading = True
         body = decompress(request.headers.get("content-encoding", ""), request.body)
         statement, _ = self._read_statement(options.query, body)
         with ExitStack() as stack:
