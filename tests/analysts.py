@@ -117,5 +117,5 @@ def _value(name: str, kind: str, tenant: str, word: str, number: int) -> Any:
     if kind.startswith("String"):
         return _TEXTS[name].format(word) if name in _TEXTS else f"{word}{number}"
     if kind.startswith("Decimal"):
-        return Decimal(number)
+        return Decimal(number if word == "mine" else 10**20 + number)
     return kind == "Bool" or 1 + number

@@ -185,18 +185,34 @@ def test_only_the_own_rows_are_there_however_a_query_asks(world: World, name: st
 
 
 @pytest.mark.parametrize("name", [*TENANT_TABLES, *VIEWS])
-def test_no_condition_is_computed_for_a_row_of_another_tenant(world: World, name: str) -> None:
-    """An error, or none, would tell what the row holds."""
-    ask = world.analyst.ask
-    trap = f"intDiv(10, tenant = '{MINE}') = 10"
+@pytest.mark.parametrize(
+    "trap",
+    [
+        f"intDiv(10, tenant = '{MINE}') = 10",
+        f"intDiv(10, position(toString(tuple(*)), '{HIDDEN}') = 0) = 10",
+        f"ignore(intDiv(1, position(toString(tuple(*)), '{HIDDEN}') = 0)) = 0",
+    ],
+)
+def test_no_condition_is_computed_for_a_row_of_another_tenant(
+    world: World, name: str, trap: str
+) -> None:
+    """It would fail for such a row, and an error, or none, would tell what the row holds."""
     for query in (
         f"SELECT uniqExact(tenant) FROM {name} WHERE {trap}",
         f"SELECT uniqExact(tenant) FROM {name} WHERE {trap} AND 1 = 1 AND tenant != ''",
-        f"SELECT uniqExact(tenant) FROM {name} WHERE ignore(intDiv(1, tenant = '{MINE}')) = 0",
-        f"SELECT uniqExact(tenant) FROM (SELECT tenant, {trap} AS t FROM {name}) WHERE t",
-        f"SELECT uniqExact(tenant) FROM {name} GROUP BY intDiv(10, tenant = '{MINE}')",
+        f"SELECT uniqExact(tenant) FROM (SELECT *, {trap} AS t FROM {name}) WHERE t",
+        f"SELECT uniqExact(tenant) FROM (SELECT tenant FROM {name} GROUP BY tenant, {trap})",
     ):
-        assert ask(query) == (200, "1\n"), query
+        assert world.analyst.ask(query) == (200, "1\n"), query
+
+
+def test_no_sum_overflows_by_a_row_of_another_tenant(world: World) -> None:
+    """The engine computes sums of decimals for whole columns, whatever comes before them."""
+    for column, name in (("sum", "usage_windows"), ("value", "usage_daily")):
+        for condition in ("{} >= 0", "tenant != '' AND {} >= 0", "NOT ignore({})"):
+            trap = condition.format(f"{column} * toDecimal128(100000000, 0)")
+            query = f"SELECT uniqExact(tenant) FROM {name} WHERE {trap}"
+            assert world.analyst.ask(query) == (200, "1\n"), query
 
 
 def test_an_error_quotes_own_values_only(world: World) -> None:
