@@ -17,7 +17,7 @@ from tollbook.stack_file import Stack
 
 MINE, RIVAL = "outbreak-mine", "outbreak-rival"
 HIDDEN = "zk7hidden"
-"""In every text of the rival's rows, and in no attempt: wherever it appears, something leaked."""
+"""In every text of the rival's rows: wherever an answer holds it, something leaked."""
 ROWS = 40
 
 OUTSIDE = Path("/tmp/outbreak")  # noqa: S108 - where attempts try to write
@@ -185,21 +185,19 @@ def test_only_the_own_rows_are_there_however_a_query_asks(world: World, name: st
 
 
 @pytest.mark.parametrize("name", [*TENANT_TABLES, *VIEWS])
-@pytest.mark.parametrize(
-    "trap",
-    [
-        f"intDiv(10, tenant = '{MINE}') = 10",
-        f"intDiv(10, position(toString(tuple(*)), '{HIDDEN}') = 0) = 10",
-        f"ignore(intDiv(1, position(toString(tuple(*)), '{HIDDEN}') = 0)) = 0",
-    ],
-)
-def test_no_condition_is_computed_for_a_row_of_another_tenant(
-    world: World, name: str, trap: str
-) -> None:
+def test_no_condition_is_computed_for_a_row_of_another_tenant(world: World, name: str) -> None:
     """It would fail for such a row, and an error, or none, would tell what the row holds."""
+    described = world.owner.query(f"DESCRIBE TABLE {name}").result_rows
+    for column in [str(row[0]) for row in described]:
+        for trap in (
+            f"intDiv(10, position(toString(`{column}`), '{HIDDEN}') = 0) = 10",
+            f"tenant != '' AND intDiv(10, position(toString(`{column}`), '{HIDDEN}') = 0) = 10",
+            f"ignore(intDiv(1, position(toString(`{column}`), '{HIDDEN}') = 0)) = 0",
+        ):
+            query = f"SELECT uniqExact(tenant) FROM {name} WHERE {trap}"
+            assert world.analyst.ask(query) == (200, "1\n"), query
+    trap = f"intDiv(10, tenant = '{MINE}')"
     for query in (
-        f"SELECT uniqExact(tenant) FROM {name} WHERE {trap}",
-        f"SELECT uniqExact(tenant) FROM {name} WHERE {trap} AND 1 = 1 AND tenant != ''",
         f"SELECT uniqExact(tenant) FROM (SELECT *, {trap} AS t FROM {name}) WHERE t",
         f"SELECT uniqExact(tenant) FROM (SELECT tenant FROM {name} GROUP BY tenant, {trap})",
     ):
