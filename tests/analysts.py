@@ -93,13 +93,17 @@ def make_analyst(stack: Stack, tenant: str, key: str) -> Login:
 def fill_tables(owner: Any, words: Mapping[str, str], rows: int) -> None:
     """Put rows of several tenants into every table, side by side; each tenant's texts hold a word.
 
-    Values follow from the columns' types, so that a new table needs nothing here.
+    Values follow from the columns' types, so that a new table needs nothing here. Each table has a
+    partition of its own: no row takes back what another holds.
     """
-    for table in (*TENANT_TABLES, "usage_identities"):
+    for place, table in enumerate((*TENANT_TABLES, "usage_identities")):
         described = owner.query(f"DESCRIBE TABLE {table}").result_rows
         types = {str(row[0]): str(row[1]) for row in described}
         content = [
-            [_value(name, kind, tenant, word, number) for name, kind in types.items()]
+            [
+                place if name == "partition" else _value(name, kind, tenant, word, number)
+                for name, kind in types.items()
+            ]
             for number in range(rows)
             for tenant, word in words.items()
         ]
