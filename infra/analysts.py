@@ -20,6 +20,7 @@ TENANT_TABLES = (
     "usage_rejections",
     "usage_corrections",
     "usage_audit_voids",
+    "usage_replacements",
     "usage_windows",
 )
 """Tables of which an analyst sees the rows of one tenant, by their column `tenant`."""

@@ -20,6 +20,7 @@ TENANT_HEADER = "tollbook-tenant"
 ARROW_CONTENT_TYPE = b"application/vnd.apache.arrow.stream"
 TICK_CONTENT_TYPE = b"application/vnd.tollbook.tick+json"
 CORRECTION_CONTENT_TYPE = b"application/vnd.tollbook.correction+json"
+REPLACEMENT_CONTENT_TYPE = b"application/vnd.tollbook.replacement+json"
 CLOUDEVENT_CONTENT_TYPE = b"application/cloudevents+json"
 
 RECORD_BYTES_MAX = 8 * 1024 * 1024

@@ -26,13 +26,15 @@ from pipelines.bytewax_dataflow import Worker, build_dataflow
 from pipelines.clickhouse_archive import ClickHouseArchive
 from pipelines.clickhouse_corrections import ClickHouseCorrections
 from pipelines.clickhouse_progress import ClickHouseProgress
+from pipelines.clickhouse_replacements import ClickHouseReplacements
 from pipelines.clickhouse_writer import ClickHouseWriter
 from pipelines.kafka_source import KafkaSource, LogAlarmError
 from pipelines.kafka_topics import KafkaTopics
 from pipelines.outage import TransientError
-from pipelines.partition import Flush, PartitionLog, SegmentMismatchError
+from pipelines.partition import Desk, Flush, PartitionLog, SegmentMismatchError
 from pipelines.position import LogPartition
 from pipelines.postgres_logs import PostgresLogs
+from pipelines.postgres_replacements import PostgresReplacements
 from pipelines.postgres_segments import PostgresSegments
 from pipelines.progress import Mark
 from pipelines.redis_identities import RedisIdentities
@@ -100,26 +102,36 @@ class Servers:
             source=KafkaSource(
                 self.settings.kafka_bootstrap, plan.logs, {at: starts[at] for at in plan.places}
             ),
-            corrections=ClickHouseCorrections(self.clickhouse, seed),
             writer=ClickHouseWriter(self.clickhouse),
             flushed=_log_flush,
         )
-        archive = ClickHouseArchive(self.clickhouse)
+        archive, desk = ClickHouseArchive(self.clickhouse), self._desk(worker, seed)
+        partitions = {log.log: log.partitions for log in plan.logs}
         for at in plan.places:
             segment, slice_starts = resumed[at]
             worker.logs[at] = PartitionLog(
                 at=at,
                 book=self.book,
                 judge=Judge(memory, archive, archived=starts[at], claimed=starts[at]),
-                desk=worker,
+                desk=desk,
                 seed=seed,
                 plan=slices,
+                partitions=partitions[at.log],
                 segment=segment,
                 slice_starts=slice_starts,
                 next_offset=starts[at],
                 time_max_us=marks.get(at, Mark(0, 0)).time_max_us,
             )
         return plan, worker
+
+    def _desk(self, worker: Worker, seed: int) -> Desk:
+        corrections = ClickHouseCorrections(self.clickhouse, seed)
+        return Desk(
+            settle=worker.settle,
+            corrections=corrections,
+            replacing=ClickHouseReplacements(self.clickhouse, corrections),
+            replacement=PostgresReplacements(self.book.connection).find,
+        )
 
     def _memory(self) -> tuple[RedisIdentities, int]:
         seed, deployment = self.book.deployment()

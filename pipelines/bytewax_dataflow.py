@@ -5,7 +5,7 @@ Nothing is recovered from Bytewax: the state is rebuilt from the log.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +17,9 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from ingest.topic import ARROW_CONTENT_TYPE
 from pipelines.clickhouse_writer import ClickHouseWriter
-from pipelines.correcting import CorrectionTables, Target
-from pipelines.correction import Correction
 from pipelines.kafka_source import KafkaSource
 from pipelines.partition import Flush, PartitionLog
-from pipelines.position import LogPartition, Position
+from pipelines.position import LogPartition
 from pipelines.record import Record, decode
 
 FLUSH_SECONDS = 1.0
@@ -40,10 +38,9 @@ Flushed = Callable[[Sequence[Flush], dict[str, int], float], None]
 
 @dataclass(slots=True)
 class Worker:
-    """What the steps of one worker's dataflow share; the `Desk` of its partitions."""
+    """What the steps of one worker's dataflow share."""
 
     source: KafkaSource
-    corrections: CorrectionTables
     writer: ClickHouseWriter
     flushed: Flushed
     logs: dict[LogPartition, PartitionLog] = field(default_factory=dict)
@@ -54,15 +51,9 @@ class Worker:
     """What was taken to be written, in order."""
 
     def settle(self, flush: Flush) -> None:
-        """Write a flush and all before it; see `Desk`."""
+        """Write a flush and all before it; see `pipelines.partition.Desk`."""
         self.outbox.append(flush)
         self.write()
-
-    def targets(
-        self, tenant: str, wanted: Sequence[Correction], at: LogPartition, below: int
-    ) -> Mapping[Position, Target]:
-        """Return the events that corrections are of; see `CorrectionTables`."""
-        return self.corrections.targets(tenant, wanted, at, below)
 
     def write(self) -> None:
         """Write all that was taken."""

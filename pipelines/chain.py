@@ -58,7 +58,8 @@ class Chain:
             left = self.cuts.proposed(tenant)
             if left is not None:
                 self._fix(left)
-            offsets = self._offsets_at(tenant, at)
+            self._await_replacements(tenant)
+            offsets = self.cuts.raised(tenant, self._offsets_at(tenant, at))
             previous = self.cuts.latest(tenant)
             if previous is not None:
                 for place, end in self.cuts.offsets(previous).items():
@@ -104,6 +105,17 @@ class Chain:
             if not behind:
                 return
         raise TimeoutError(_lagging("the cut waits for partitions", behind))
+
+    def _await_replacements(self, tenant: str) -> None:
+        names: list[str] = []
+        for _ in self._patience():
+            names = self.cuts.replacements_under_way(tenant)
+            if not names:
+                return
+        raise TimeoutError(
+            f"the cut waits for replacement {names[0]}, which is being closed or reverted;"
+            " ask for that again to have it finished"
+        )
 
     def _patience(self) -> Iterable[int]:
         for attempt in range(int(self.patience_s / _PAUSE_SECONDS)):

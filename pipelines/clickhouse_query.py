@@ -110,7 +110,7 @@ class ClickHouseQuery:
         columns_of, among = ", ".join(COUNTED_SCHEMA.names), ") AND (".join(where)
         sql = (
             f"SELECT {columns_of}, toInt8(1) AS sign FROM usage_events FINAL"
-            f" WHERE ({among}) AND ({within(ranges, 'offset')})"
+            f" WHERE ({among}) AND replacement = '' AND ({within(ranges, 'offset')})"
             f" UNION ALL SELECT {columns_of}, sign FROM usage_corrections FINAL"
             f" WHERE ({among}) AND ({within(ranges, 'offset', 'at_')})"
         )

@@ -50,6 +50,9 @@ class ClickHouseWriter:
         for flush in flushes:
             for table in flush.corrections:
                 self._insert("usage_corrections", table, rows)
+        self._insert_rows(
+            "usage_replacements", [_closed_row(f, c) for f in flushes for c in f.closed], rows
+        )
         windows = pa.concat_tables([f.windows for f in flushes]).unify_dictionaries()
         self._insert("usage_windows", windows.combine_chunks(), rows)
         self._insert_rows("usage_progress", [_progress_row(f) for f in flushes], rows)
@@ -86,6 +89,17 @@ def _with_place(table: Any, flush: Flush) -> Any:
     for name, value in (("log", flush.at.log), ("partition", flush.at.partition)):
         table = table.append_column(name, pa.repeat(pa.scalar(value, pa.uint16()), table.num_rows))
     return table
+
+
+def _closed_row(flush: Flush, closed: Any) -> dict[str, Any]:
+    return {
+        "tenant": closed.replacement.tenant,
+        "replacement": closed.replacement.name,
+        "action": closed.action,
+        "log": flush.at.log,
+        "partition": flush.at.partition,
+        "offset": closed.offset,
+    }
 
 
 def _duplicate_row(flush: Flush, duplicate: Any) -> dict[str, Any]:

@@ -7,19 +7,20 @@ others, so that what was read before, as of a cut, stays as it was. The event as
 A correction that does not win is a conflict, kept as a dead letter.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.event import EPOCH, parse_time
+from ingest.event import parse_time
 from pipelines.correction import Correction, CorrectionRecord, Kind
 from pipelines.position import LogPartition, Position
-from pipelines.record import COUNTED_SCHEMA, DeadLetter
+from pipelines.record import COUNTED_SCHEMA, DeadLetter, moment_of
+from pipelines.replacement import replacement_of
 
 TARGET_SCHEMA = pa.schema(
     [*COUNTED_SCHEMA, pa.field("log", pa.uint16()), pa.field("partition", pa.uint16())]
@@ -130,7 +131,7 @@ def apply(record: CorrectionRecord, place: Place, targets: Mapping[Position, Tar
             "at_partition": place.at.partition,
             "at_offset": place.offset,
             "at_index": index,
-            "corrected_at": EPOCH + timedelta(milliseconds=place.append_ms),
+            "corrected_at": moment_of(place.append_ms),
         }
         applied.rows += [row | about | {"sign": sign} for sign, row in signed if row is not None]
         target.revision, target.now = wanted.revision, after
@@ -141,6 +142,9 @@ def _fault(wanted: Correction, target: Target | None) -> tuple[str, str] | None:
     """Return kind and reason of the dead letter that a correction is, or None."""
     if target is None:
         return "refused", f"no event {wanted.source}/{wanted.id} is stored at {wanted.position}"
+    if not target.revision and target.now is None:
+        name = replacement_of(target.sent["extensions"])
+        return "refused", f"the event is held for replacement {name}, which is not closed"
     if wanted.revision != target.revision + 1:
         return "conflict", (
             f"revision {wanted.revision} of the event at {wanted.position} was asked for, but it"
@@ -174,10 +178,13 @@ def _after(wanted: Correction, target: Target) -> Row | None:
 
 
 def target_of(sent: Row, corrections: Sequence[Row]) -> Target:
-    """Return an event as its corrections left it; they are rows of `CORRECTED_SCHEMA`."""
+    """Return an event as its corrections left it; they are rows of `CORRECTED_SCHEMA`.
+
+    What was sent for a replacement counts only when that is closed.
+    """
     revision = max((row["revision"] for row in corrections), default=0)
     if not revision:
-        return Target(sent, 0, sent)
+        return Target(sent, 0, None if replacement_of(sent["extensions"]) else sent)
     now = [row for row in corrections if row["revision"] == revision and row["sign"] > 0]
     return Target(sent, revision, {name: now[0][name] for name in sent} if now else None)
 
@@ -241,6 +248,24 @@ def summed_up(rows: Sequence[Row]) -> list[Done]:
 def position_of(row: Row) -> Position:
     """Return where an event stands."""
     return Position(LogPartition(row["log"], row["partition"]), row["offset"], row["index"])
+
+
+def by_definitions(
+    signed: Any, definitions_at: Callable[[Iterable[Position]], Mapping[Position, tuple[int, ...]]]
+) -> dict[tuple[int, ...], list[int]]:
+    """Return the rows of signed events by the definitions that their segments count."""
+    names = ("log", "partition", "offset", "index")
+    places = [
+        Position(LogPartition(log, partition), offset, index)
+        for log, partition, offset, index in zip(
+            *(signed.column(name).to_pylist() for name in names), strict=True
+        )
+    ]
+    definitions = definitions_at(dict.fromkeys(places))
+    found: dict[tuple[int, ...], list[int]] = {}
+    for row, place in enumerate(places):
+        found.setdefault(definitions[place], []).append(row)
+    return found
 
 
 def counted(rows: Any, sign: int) -> Any:

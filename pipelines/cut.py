@@ -130,6 +130,12 @@ class CutChain(Protocol):
     def proposed(self, tenant: str) -> Proposal | None:
         """Return the proposal that is not fixed yet, if there is one."""
 
+    def replacements_under_way(self, tenant: str) -> list[str]:
+        """Return the replacements that are being closed or reverted: no cut is fixed meanwhile."""
+
+    def raised(self, tenant: str, offsets: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
+        """Return offsets raised so that they have all records of a replacement or none."""
+
     def propose(self, tenant: str, at: datetime, offsets: Mapping[LogPartition, int]) -> Proposal:
         """Write down the next cut before it is audited; called with the chain locked."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from pipelines.position import LogPartition, Position
-from pipelines.record import DeadLetter
+from pipelines.record import DeadLetter, event_letter
 
 ID_CHARS_KEPT = 200
 """Leaves room for a position behind an id of the greatest length."""
@@ -102,26 +102,8 @@ def _renamed(event: msgspec.Raw, position: Position, number: int) -> bytes:
 
 def conflict_letter(at: LogPartition, event: dict[str, Any], first: Position) -> DeadLetter:
     """Return the dead letter of an event whose identity another body has, at `first`."""
-    body = {
-        "specversion": "1.0",
-        "id": event["id"],
-        "source": event["source"],
-        "type": event["type"],
-        "subject": event["subject"],
-        "time": event["time"],
-    }
-    if event["data"]:
-        body["data"] = msgspec.Raw(event["data"])
-    if event["extensions"]:
-        body |= msgspec.json.decode(event["extensions"], type=dict[str, msgspec.Raw])
-    return DeadLetter(
-        tenant=event["tenant"],
-        at=at,
-        offset=event["offset"],
-        index=event["index"],
-        kind="conflict",
-        reason=f"the same source and id with another body is at {first.at}, offset"
-        f" {first.offset}, index {first.index}; that one counts",
-        body=msgspec.json.encode(body),
-        ingested_at_ms=int(event["ingested_at"].timestamp() * 1000),
+    reason = (
+        f"the same source and id with another body is at {first.at}, offset {first.offset},"
+        f" index {first.index}; that one counts"
     )
+    return event_letter(at, event, "conflict", reason)

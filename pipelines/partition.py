@@ -3,7 +3,7 @@
 Feeding the same records again, from the start of a segment, gives the same rows again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,17 +14,33 @@ from pipelines.correcting import (
     CORRECTED_SCHEMA,
     CorrectionTables,
     Place,
-    Row,
     apply,
+    by_definitions,
     counted,
-    position_of,
 )
 from pipelines.correction import CorrectionRecord
 from pipelines.dead_letter import conflict_letter
 from pipelines.fold import ActiveMeter, Rejection, fold_all, negated
 from pipelines.identity import body_hashes, identities
 from pipelines.position import LogPartition, Position
-from pipelines.record import COUNTED_SCHEMA, DeadLetter, Decoded, positioned
+from pipelines.record import (
+    COUNTED_SCHEMA,
+    DeadLetter,
+    Decoded,
+    Record,
+    positioned,
+    refused_record,
+)
+from pipelines.replacement import Replacement, ReplacementRecord
+from pipelines.replacing import (
+    Closed,
+    ReplacementTables,
+    Scope,
+    closed,
+    held_rows,
+    reverted,
+    without_strays,
+)
 from pipelines.segment import (
     Segment,
     SegmentProgress,
@@ -53,11 +69,16 @@ class SegmentBook(Protocol):
         """Return the definitions that the segments of positions count."""
 
 
-class Desk(CorrectionTables, Protocol):
-    """What a partition needs to carry corrections out."""
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a partition needs to carry second thoughts out."""
 
-    def settle(self, flush: "Flush") -> None:
-        """Write a flush, and all that were taken before it, before returning."""
+    settle: Callable[["Flush"], None]
+    """Writes a flush, and all that were taken before it, before returning."""
+    corrections: CorrectionTables
+    replacing: ReplacementTables
+    replacement: Callable[[str, str], Replacement | None]
+    """Finds a replacement by tenant and name; it is opened before events are sent for it."""
 
 
 class SegmentMismatchError(RuntimeError):
@@ -92,6 +113,7 @@ class Flush:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     corrections: list[Any] = field(default_factory=list)
+    closed: list[Closed] = field(default_factory=list)
     windows: Any = field(default_factory=WINDOW_ROW_SCHEMA.empty_table)
 
 
@@ -109,6 +131,7 @@ class PartitionLog:
     desk: Desk
     seed: int
     plan: SlicePlan
+    partitions: int
     segment: Segment | None
     slice_starts: dict[int, tuple[int, int]]
     next_offset: int
@@ -149,10 +172,10 @@ class PartitionLog:
                     yield self.take_flush()
                 self._roll(item)
             self._progress.add(item.record.append_ms, len(item.record.value), item.event_count)
-            if item.corrections is not None:
+            if item.second_thought is not None:
                 self._count(run)
                 run = []
-                self._correct(item, item.corrections)
+                self._think_again(item.record, item.second_thought)
             self.next_offset = item.record.offset + 1
             run.append(item)
         self._count(run)
@@ -200,36 +223,56 @@ class PartitionLog:
         self._windows = SegmentWindows(segment)
         self._meters = self.book.meters(segment.definitions)
 
-    def _correct(self, item: Decoded, record: CorrectionRecord) -> None:
-        """Carry corrections out, once all that lies before them is stored."""
-        assert self.segment is not None  # noqa: S101 - a record lies in a segment
-        assert self._windows is not None  # noqa: S101
+    def _think_again(self, record: Record, wanted: CorrectionRecord | ReplacementRecord) -> None:
+        """Carry second thoughts out, once all that lies before them is stored."""
         if self.is_behind:
             self.desk.settle(self.take_flush())
-        offset = item.record.offset
-        targets = self.desk.targets(record.tenant, record.corrections, self.at, offset)
-        applied = apply(record, Place(self.at, offset, item.record.append_ms), targets)
-        self._pending.dead_letters += applied.letters
-        if not applied.rows:
+        place = Place(self.at, record.offset, record.append_ms)
+        if isinstance(wanted, CorrectionRecord):
+            targets = self.desk.corrections.targets(
+                wanted.tenant, wanted.corrections, self.at, place.offset
+            )
+            applied = apply(wanted, place, targets)
+            self._pending.dead_letters += applied.letters
+            if applied.rows:
+                signed = pa.Table.from_pylist(applied.rows, CORRECTED_SCHEMA)
+                self._pending.corrections.append(signed)
+                self._add_signed(signed)
             return
-        self._pending.corrections.append(pa.Table.from_pylist(applied.rows, CORRECTED_SCHEMA))
-        definitions = self.book.definitions_at(targets)
-        by_meters: dict[tuple[int, ...], list[Row]] = {}
-        for row in applied.rows:
-            counting = {*definitions[position_of(row)], *self.segment.definitions}
-            by_meters.setdefault(tuple(sorted(counting)), []).append(row)
-        for counting_ids, rows in by_meters.items():
-            meters = self.book.meters(counting_ids)
-            signed = pa.Table.from_pylist(rows, CORRECTED_SCHEMA)
-            added = fold_all(counted(signed, 1), meters)
-            self._windows.add([*added, *map(negated, fold_all(counted(signed, -1), meters))])
+        replacement = self.desk.replacement(wanted.tenant, wanted.replacement)
+        if replacement is None:
+            reason = f"tenant {wanted.tenant} has no replacement {wanted.replacement}"
+            self._pending.dead_letters.append(refused_record(record, reason))
+            return
+        scope = Scope(self.at, place.offset, self.partitions)
+        carry_out = closed if wanted.action == "close" else reverted
+        for signed in carry_out(replacement, place, scope, self.desk.replacing):
+            # Many events: their rows need not wait in memory for the windows that they touch.
+            early = Flush(self.at, self.next_offset, self.time_max_us, corrections=[signed])
+            self.desk.settle(early)
+            self._add_signed(signed)
+        self._pending.closed.append(Closed(replacement, wanted.action, place.offset))
+
+    def _add_signed(self, signed: Any) -> None:
+        """Fold signed events into every meter that counted them, or counts now."""
+        assert self.segment is not None  # noqa: S101 - a record lies in a segment
+        assert self._windows is not None  # noqa: S101
+        for definitions, rows in by_definitions(signed, self.book.definitions_at).items():
+            meters = self.book.meters(sorted({*definitions, *self.segment.definitions}))
+            part = signed.take(pa.array(rows))
+            added = fold_all(counted(part, 1), meters)
+            self._windows.add(added)
+            self._windows.add(map(negated, fold_all(counted(part, -1), meters)))
             for fold in added:
                 self._pending.rejections += fold.rejections
 
     def _count(self, run: list[Decoded]) -> None:
         """Judge and fold a run of records of the current segment."""
         self._pending.dead_letters += [d.dead_letter for d in run if d.dead_letter is not None]
-        events = positioned(run)
+        events, strays = without_strays(
+            positioned(run), self.at, self.desk.replacement, self.desk.replacing
+        )
+        self._pending.dead_letters += strays
         if not events.num_rows:
             return
         assert self.segment is not None  # noqa: S101 - a run lies in a segment
@@ -248,7 +291,9 @@ class PartitionLog:
             times_us = times_us[verdicts.is_new]
         if not stored.num_rows:
             return
-        folds = fold_all(stored, self._meters)
+        held = held_rows(stored)
+        live = stored if held is None else stored.filter(pa.array(~held))
+        folds = fold_all(live, self._meters)
         self._windows.add(folds)
         for fold in folds:
             self._pending.rejections += fold.rejections

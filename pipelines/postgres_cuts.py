@@ -14,6 +14,7 @@ from pipelines.fold import ActiveMeter
 from pipelines.meter import MeterDefinition
 from pipelines.position import Log, LogPartition
 from pipelines.postgres_logs import PostgresLogs
+from pipelines.postgres_replacements import PostgresReplacements
 from pipelines.usage import Cut
 
 _FOREVER_US = 1 << 62
@@ -133,6 +134,14 @@ class PostgresCuts:
                 [(tenant, number, p.log, p.partition, e) for p, e in proposal.offsets.items()],
             )
         return Cut(tenant, number, at, revised)
+
+    def replacements_under_way(self, tenant: str) -> list[str]:
+        """Return the replacements that are being closed or reverted; see `CutChain`."""
+        return PostgresReplacements(self.connection).under_way(tenant)
+
+    def raised(self, tenant: str, offsets: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
+        """Return offsets that have all records of a replacement or none; see `CutChain`."""
+        return PostgresReplacements(self.connection).raised(tenant, offsets)
 
     def as_of(self, cut: Cut) -> AsOf:
         """Lay a cut over the segments; see `AsOf`."""

@@ -5,9 +5,10 @@ Nothing here knows Kafka: a record is its coordinates, its headers and its bytes
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -17,12 +18,14 @@ from ingest.topic import (
     CLOUDEVENT_CONTENT_TYPE,
     CORRECTION_CONTENT_TYPE,
     EVENT_SCHEMA,
+    REPLACEMENT_CONTENT_TYPE,
     TICK_CONTENT_TYPE,
     Tick,
     decode_record,
 )
 from pipelines.correction import CorrectionRecord
 from pipelines.position import LogPartition
+from pipelines.replacement import ReplacementRecord
 
 POSITIONED_SCHEMA = pa.schema(
     [
@@ -68,18 +71,18 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a record holds: exactly one of a batch, a tick, corrections or a dead letter."""
+    """What a record holds: exactly one of a batch, a tick, second thoughts or a dead letter."""
 
     record: Record
     batch: Any = None
     tick: Tick | None = None
-    corrections: CorrectionRecord | None = None
+    second_thought: CorrectionRecord | ReplacementRecord | None = None
     dead_letter: DeadLetter | None = None
 
     @property
     def is_awaited(self) -> bool:
         """True where somebody waits for the record to be counted."""
-        return self.tick is not None or self.corrections is not None
+        return self.tick is not None or self.second_thought is not None
 
     @property
     def event_count(self) -> int:
@@ -95,23 +98,54 @@ def decode(record: Record) -> Decoded:
         if record.content_type == TICK_CONTENT_TYPE:
             return Decoded(record, tick=Tick.from_value(record.value))
         if record.content_type == CORRECTION_CONTENT_TYPE:
-            return Decoded(record, corrections=CorrectionRecord.from_value(record.value))
+            return Decoded(record, second_thought=CorrectionRecord.from_value(record.value))
+        if record.content_type == REPLACEMENT_CONTENT_TYPE:
+            return Decoded(record, second_thought=ReplacementRecord.from_value(record.value))
         if record.content_type == CLOUDEVENT_CONTENT_TYPE:
             return Decoded(record, batch=_cloudevent(record))
         reason = f"unknown content type {record.content_type!r}"
     except ValueError as error:
         reason = str(error)
-    letter = DeadLetter(
+    return Decoded(record, dead_letter=refused_record(record, reason, "malformed"))
+
+
+def refused_record(record: Record, reason: str, kind: str = "refused") -> DeadLetter:
+    """Return the dead letter of a whole record."""
+    return DeadLetter(
         tenant=record.tenant,
         at=record.at,
         offset=record.offset,
         index=0,
-        kind="malformed",
+        kind=kind,
         reason=reason,
         body=record.value,
         ingested_at_ms=record.append_ms,
     )
-    return Decoded(record, dead_letter=letter)
+
+
+def event_letter(at: LogPartition, event: dict[str, Any], kind: str, reason: str) -> DeadLetter:
+    """Return the dead letter of one event of a record, with the event as a CloudEvent."""
+    body: dict[str, Any] = {"specversion": "1.0"}
+    body |= {name: event[name] for name in ("id", "source", "type", "subject", "time")}
+    if event["data"]:
+        body["data"] = msgspec.Raw(event["data"])
+    if event["extensions"]:
+        body |= msgspec.json.decode(event["extensions"], type=dict[str, msgspec.Raw])
+    return DeadLetter(
+        tenant=event["tenant"],
+        at=at,
+        offset=event["offset"],
+        index=event["index"],
+        kind=kind,
+        reason=reason,
+        body=msgspec.json.encode(body),
+        ingested_at_ms=int(event["ingested_at"].timestamp() * 1000),
+    )
+
+
+def moment_of(append_ms: int) -> datetime:
+    """Return an append time in UTC."""
+    return EPOCH + timedelta(milliseconds=append_ms)
 
 
 def _cloudevent(record: Record) -> Any:
@@ -121,7 +155,7 @@ def _cloudevent(record: Record) -> Any:
     """
     if not record.tenant:
         raise ValueError("a CloudEvent record needs its tenant in the header tollbook-tenant")
-    received_at = EPOCH + timedelta(milliseconds=record.append_ms)
+    received_at = moment_of(record.append_ms)
     event = parse_event(record.value, Reception(received_at, open_for_history=True))
     if not isinstance(event, Event):
         # A fault of the event as a whole names no field.

@@ -16,6 +16,7 @@ from tollbook import (
     ingest_commands,
     key_commands,
     log_commands,
+    replacement_commands,
     stack_commands,
     usage_commands,
 )
@@ -27,6 +28,7 @@ _MODULES = [
     ingest_commands,
     usage_commands,
     event_commands,
+    replacement_commands,
     dead_letter_commands,
     cut_commands,
     log_commands,

@@ -4,8 +4,7 @@ import getpass
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +12,9 @@ import typer
 
 from infra.embedded.errors import StackError
 from tollbook.command_group import group
-from tollbook.outages import outages_told
+from tollbook.outages import servers
 from tollbook.screen import Column, amounts, show, table_of
-from tollbook.stack_file import DEFAULT_DATA_DIR, Stack, read_stack
+from tollbook.stack_file import DEFAULT_DATA_DIR
 
 if TYPE_CHECKING:
     from pipelines.second_thoughts import Wish
@@ -49,7 +48,7 @@ def show_event(
 
     from tollbook.trace_wiring import open_tracer  # noqa: PLC0415
 
-    with _servers(data_dir) as (stack, connection, clickhouse):
+    with servers(data_dir) as (stack, connection, clickhouse):
         tracer = open_tracer(connection, clickhouse, stack.kafka_bootstrap)
         traced = tracer.trace(stack.tenant, source, event_id)
         content = json.loads(msgspec.json.encode(tracer.to_content(stack.tenant, traced)))
@@ -139,7 +138,7 @@ def list_corrections(
     from pipelines.postgres_cuts import PostgresCuts  # noqa: PLC0415
     from tollbook.corrections_asked import between, interval_us  # noqa: PLC0415
 
-    with _servers(data_dir) as (stack, connection, clickhouse):
+    with servers(data_dir) as (stack, connection, clickhouse):
         try:
             found = ClickHouseCorrections(clickhouse, seed=0).listed(
                 stack.tenant,
@@ -161,18 +160,6 @@ def list_corrections(
         for each in contents
     ]
     show(table_of(columns, rows) if rows else "No corrections.")
-
-
-@contextmanager
-def _servers(data_dir: Path) -> Iterator[tuple[Stack, Any, Any]]:
-    """Connect to a stack's Postgres and ClickHouse; an outage is told in one line."""
-    import psycopg  # noqa: PLC0415
-
-    from tollbook.usage_wiring import open_clickhouse  # noqa: PLC0415
-
-    stack = read_stack(data_dir.resolve())
-    with outages_told(), psycopg.connect(stack.postgres_dsn, autocommit=True) as connection:
-        yield stack, connection, open_clickhouse(stack.clickhouse_url)
 
 
 def _json_of(text: str) -> bytes:
@@ -208,7 +195,7 @@ def _correct(data_dir: Path, make: Callable[[], "Wish"], reason: str, *, as_json
     from tollbook.trace_wiring import open_corrector  # noqa: PLC0415
 
     wish = make()
-    with _servers(data_dir) as (stack, connection, clickhouse):
+    with servers(data_dir) as (stack, connection, clickhouse):
         corrector = open_corrector(connection, clickhouse, stack.kafka_bootstrap)
         try:
             outcomes = corrector.correct(

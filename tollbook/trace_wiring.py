@@ -1,6 +1,8 @@
 """Wires the search for events, dead letters and progress to the servers of a stack."""
 
+import secrets
 import time
+import uuid
 from typing import Any
 
 import psycopg
@@ -8,12 +10,14 @@ import psycopg
 from pipelines.clickhouse_corrections import ClickHouseCorrections
 from pipelines.clickhouse_progress import ClickHouseProgress
 from pipelines.clickhouse_trace import ClickHouseTrace
-from pipelines.kafka_corrections import KafkaCorrections
 from pipelines.kafka_ends import KafkaEnds
+from pipelines.kafka_second_thoughts import KafkaSecondThoughts
 from pipelines.postgres_cuts import PostgresCuts
 from pipelines.postgres_logs import PostgresLogs
+from pipelines.postgres_replacements import PostgresReplacements
 from pipelines.postgres_segments import PostgresSegments
 from pipelines.progress import ProgressReader
+from pipelines.replacer import Replacer
 from pipelines.second_thoughts import Corrector
 from pipelines.trace import Tracer
 
@@ -56,8 +60,26 @@ def open_corrector(
     return Corrector(
         events=ClickHouseCorrections(clickhouse, seed),
         log=PostgresLogs(connection).newest,
-        send=KafkaCorrections(kafka_bootstrap).send,
+        send=KafkaSecondThoughts(kafka_bootstrap).send,
         progress=ClickHouseProgress(clickhouse).next_offsets,
         lag=lambda: sum(each.lag for each in progress.read()),
         pause=time.sleep,
     )
+
+
+def open_replacer(
+    connection: "psycopg.Connection[Any]", clickhouse: Any, kafka_bootstrap: str
+) -> Replacer:
+    """Return what closes and reverts replacements, over connections of the caller's."""
+    return Replacer(
+        store=PostgresReplacements(connection),
+        log=PostgresLogs(connection).newest,
+        send=KafkaSecondThoughts(kafka_bootstrap).send,
+        progress=ClickHouseProgress(clickhouse).next_offsets,
+        pause=time.sleep,
+    )
+
+
+def new_replacement_name() -> str:
+    """Return a name that nobody can guess and that sorts by time."""
+    return str(uuid.UUID(int=(time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)))

@@ -18,6 +18,9 @@ CREATE TABLE IF NOT EXISTS usage_events
     partition     UInt16                  COMMENT 'Kafka partition',
     offset        UInt64                  COMMENT 'Offset of the record in the partition',
     `index`       UInt32                  COMMENT 'Index of the event in the record',
+    replacement   LowCardinality(String)
+        DEFAULT if(extensions = '', '', JSONExtractString(extensions, 'replacement'))
+        COMMENT 'The replacement that it was sent for, at whose close it begins to count; else empty',
     INDEX by_offset offset TYPE minmax GRANULARITY 1,
     INDEX by_identity identity TYPE bloom_filter(0.01) GRANULARITY 4
 )
@@ -106,10 +109,10 @@ CREATE TABLE IF NOT EXISTS usage_corrections
     `index`       UInt32                  COMMENT 'Index of the event in its record',
     sign          Int8                    COMMENT '-1: the event counts so no longer; 1: it counts so from now on',
     revision      UInt32                  COMMENT 'How often the event was corrected, this time included',
-    kind          LowCardinality(String)  COMMENT 'void, amend or restore',
+    kind          LowCardinality(String)  COMMENT 'void, amend, restore, replace or revert',
     author        String                  COMMENT 'Who asked for it',
     reason        String                  COMMENT 'Why, as the author says',
-    request       String                  COMMENT 'The request that asked for it',
+    request       String                  COMMENT 'The request, or the replacement, that asked for it',
     at_log        UInt16                  COMMENT 'Incarnation of the topic that holds the correction',
     at_partition  UInt16                  COMMENT 'Kafka partition of the correction',
     at_offset     UInt64                  COMMENT 'Offset of the correction''s record',
@@ -155,6 +158,19 @@ CREATE TABLE IF NOT EXISTS usage_audit_voids
 ENGINE = ReplacingMergeTree
 ORDER BY (tenant, type, subject, time, log, partition, offset, `index`, audit, at_log, at_partition, at_offset, at_index, sign)
 COMMENT 'What copies in other partitions and logs had added, taken back by the audit of a cut, as signed events';
+
+CREATE TABLE IF NOT EXISTS usage_replacements
+(
+    tenant       LowCardinality(String)  COMMENT 'The company that runs its billing here',
+    replacement  String                  COMMENT 'Name of the replacement',
+    action       LowCardinality(String)  COMMENT 'close or revert',
+    log          UInt16                  COMMENT 'Incarnation of the topic',
+    partition    UInt16                  COMMENT 'Kafka partition',
+    offset       UInt64                  COMMENT 'Where it was closed or reverted'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (tenant, replacement, log, partition, offset)
+COMMENT 'Where range replacements were closed and reverted, per partition';
 
 CREATE TABLE IF NOT EXISTS usage_windows
 (

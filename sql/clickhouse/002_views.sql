@@ -23,7 +23,7 @@ AS
 SELECT tenant, id, source, type, subject, time, data, extensions, ingested_at, log, partition,
     offset, `index`, toUInt32(0) AS revision
 FROM usage_events FINAL
-WHERE (log, partition, offset, `index`) NOT IN (
+WHERE replacement = '' AND (log, partition, offset, `index`) NOT IN (
     SELECT log, partition, offset, `index` FROM usage_corrections
     UNION ALL SELECT log, partition, offset, `index` FROM usage_audit_voids
 )

@@ -55,6 +55,26 @@ CREATE TABLE segments (
 CREATE TRIGGER segments_append_only BEFORE UPDATE OR DELETE ON segments
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
+-- Range replacements: what was sent for a range of event times is replaced as a whole.
+CREATE TABLE replacements (
+    tenant       text NOT NULL REFERENCES tenants,
+    name         text NOT NULL CHECK (name ~ '^[0-9a-f-]{36}$'),
+    starts_at    timestamptz NOT NULL,
+    ends_at      timestamptz NOT NULL CHECK (ends_at > starts_at),
+    subject      text,
+    source       text,
+    type         text,
+    author       text NOT NULL,
+    reason       text NOT NULL,
+    state        text NOT NULL
+        CHECK (state IN ('open', 'closing', 'closed', 'reverting', 'reverted')),
+    closed_at    jsonb,  -- [[log, partition, offset], ...] of the records that closed it
+    reverted_at  jsonb,
+    opened_at    timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant, name),
+    CHECK (subject IS NOT NULL OR source IS NOT NULL OR type IS NOT NULL)
+);
+
 -- A cut before it is fixed: whoever goes on after a crash audits and fixes this very vector.
 CREATE TABLE cut_proposals (
     tenant       text NOT NULL REFERENCES tenants,

@@ -1,10 +1,11 @@
 """In-memory stand-ins for Redis, Postgres and ClickHouse that keep the same promises, no more."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipelines.clickhouse_archive import ClickHouseArchive
 from pipelines.correcting import TARGET_SCHEMA, Target, position_of, target_of
@@ -12,6 +13,8 @@ from pipelines.correction import Correction
 from pipelines.fold import ActiveMeter
 from pipelines.partition import Flush, SegmentMismatchError
 from pipelines.position import LogPartition, Position
+from pipelines.replacement import Replacement, replacement_of
+from pipelines.replacing import Scope
 from pipelines.segment import Segment
 from pipelines.verdict import Claims, Seen
 
@@ -135,17 +138,19 @@ class FakeTables:
     dead_letters: dict[Any, Any] = field(default_factory=dict)
     rejections: dict[Any, str] = field(default_factory=dict)
     corrections: dict[Any, Row] = field(default_factory=dict)
+    closed: set[tuple[str, str, int]] = field(default_factory=set)
     windows: dict[Any, tuple[int, Row]] = field(default_factory=dict)
     progress: dict[LogPartition, int] = field(default_factory=dict)
 
     def write(self, flush: Flush, steps: int) -> bool:
-        """Write the first `steps` tables of a flush, as a crash would; True if all seven."""
+        """Write the first `steps` tables of a flush, as a crash would; True if all eight."""
         actions = [
             self._events,
             self._identities,
             self._aside,
             self._rejections,
             self._corrections,
+            self._closed,
             self._windows,
             self._progress,
         ]
@@ -204,6 +209,61 @@ class FakeTables:
         for table in flush.corrections:
             for row in table.to_pylist():
                 self.corrections[tuple(row[name] for name in names)] = row
+
+    def _closed(self, flush: Flush) -> None:
+        for each in flush.closed:
+            self.closed.add((each.replacement.name, each.action, each.offset))
+
+    def is_closed(self, replacement: Replacement, at: LogPartition, below: int) -> bool:
+        del at
+        return any(name == replacement.name and off < below for name, _, off in self.closed)
+
+    def plain(self, replacement: Replacement, scope: Scope) -> Iterator[Any]:
+        yield from self._uncorrected(replacement, scope, "")
+
+    def held(self, replacement: Replacement, scope: Scope) -> Iterator[Any]:
+        yield from self._uncorrected(replacement, scope, replacement.name)
+
+    def _uncorrected(self, replacement: Replacement, scope: Scope, name: str) -> Iterator[Any]:
+        rows = [
+            target.sent
+            for place, target in self._as_of(scope).items()
+            if target.revision == 0
+            and replacement_of(target.sent["extensions"]) == name
+            and replacement.covers(target.sent)
+            and place.offset < scope.below
+        ]
+        for first in range(0, len(rows), 100):
+            yield pa.Table.from_pylist(rows[first : first + 100], TARGET_SCHEMA)
+
+    def corrected(self, replacement: Replacement, scope: Scope) -> Iterator[Target]:
+        del replacement
+        yield from (target for target in self._as_of(scope).values() if target.revision)
+
+    def replaced(self, replacement: Replacement, scope: Scope) -> Iterator[list[Row]]:
+        rows = [
+            row
+            for place, target in self._as_of(scope).items()
+            for row in self.corrections.values()
+            if position_of(row) == place
+            and row["revision"] == target.revision
+            and (row["request"], row["kind"]) == (replacement.name, "replace")
+            and row["at_offset"] < scope.below
+        ]
+        yield rows
+
+    def _as_of(self, scope: Scope) -> dict[Position, Target]:
+        found = {}
+        for (at, offset, index), sent in sorted(self.events.items()):
+            place = Position(at, offset, index)
+            earlier = [
+                row
+                for row in self.corrections.values()
+                if position_of(row) == place and row["at_offset"] < scope.below
+            ]
+            whole = sent | {"log": at.log, "partition": at.partition}
+            found[place] = target_of({name: whole[name] for name in TARGET_SCHEMA.names}, earlier)
+        return found
 
     def targets(
         self, tenant: str, wanted: Sequence[Correction], at: LogPartition, below: int

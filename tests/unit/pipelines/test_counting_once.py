@@ -6,7 +6,7 @@ two writes, lose their memory, sleep and wake, and overlap. A naive recount says
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,18 +16,17 @@ import pyarrow as pa
 import pytest
 
 from ingest.topic import ARROW_CONTENT_TYPE, EVENT_SCHEMA, TICK_CONTENT_TYPE, Tick, encode_record
-from pipelines.correcting import Target
-from pipelines.correction import Correction
 from pipelines.fold import ActiveMeter
 from pipelines.meter import MeterDefinition
-from pipelines.partition import Flush, PartitionLog
-from pipelines.position import LogPartition, Position
+from pipelines.partition import Desk, Flush, PartitionLog
+from pipelines.position import LogPartition
 from pipelines.record import Record, decode
+from pipelines.replacement import Replacement
 from pipelines.segment import SlicePlan
 from pipelines.verdict import Judge
 from tests.unit.pipelines.fake_servers import FakeBook, FakeMemory, FakeTables
 
-STEPS = 7
+STEPS = 8
 START = datetime(2026, 1, 31, 23, 50, tzinfo=UTC)
 AT = LogPartition(0, 0)
 METERS = [
@@ -106,14 +105,18 @@ class Servers:
     memory: FakeMemory = field(default_factory=FakeMemory)
     tables: FakeTables = field(default_factory=FakeTables)
     plan: SlicePlan = field(default_factory=SlicePlan)
+    replacements: dict[tuple[str, str], Replacement] = field(default_factory=dict)
 
     def start_worker(self, crash_steps: Callable[[], int] = lambda: STEPS) -> "FakeWorker":
         segment, slices = self.book.resume(AT, self.tables.progress.get(AT, 0))
         start = segment.start_offset if segment else 0
         judge = Judge(self.memory, self.tables, archived=start, claimed=start)
         worker = FakeWorker(self.tables, crash_steps)
+        desk = Desk(
+            worker.settle, self.tables, self.tables, lambda *key: self.replacements.get(key)
+        )
         worker.log = PartitionLog(
-            AT, self.book, judge, worker, 7, self.plan, segment, slices, start
+            AT, self.book, judge, desk, 7, self.plan, 1, segment, slices, start
         )
         return worker
 
@@ -124,7 +127,7 @@ class CrashError(Exception):
 
 @dataclass
 class FakeWorker:
-    """A worker of one partition, and the `Desk` of its log; crashes when told to."""
+    """A worker of one partition; crashes when told to."""
 
     tables: FakeTables
     crash_steps: Callable[[], int]
@@ -141,11 +144,6 @@ class FakeWorker:
             raise CrashError
         self.log.judge.archived_to(flush.next_offset)
 
-    def targets(
-        self, tenant: str, wanted: Sequence[Correction], at: LogPartition, below: int
-    ) -> dict[Position, Target]:
-        return self.tables.targets(tenant, wanted, at, below)
-
 
 def run_with_faults(
     truth: Truth, servers: Servers, rnd: random.Random, workers: int
@@ -154,7 +152,7 @@ def run_with_faults(
     faults: Counter[str] = Counter()
 
     def steps() -> int:
-        return rnd.randrange(STEPS) if rnd.random() < 0.1 else STEPS
+        return rnd.randrange(STEPS) if rnd.random() < 0.12 else STEPS
 
     running = [servers.start_worker(steps) for _ in range(workers)]
     for _ in range(100_000):
@@ -169,7 +167,7 @@ def run_with_faults(
         except CrashError:
             faults["crash"] += 1
             running[number] = servers.start_worker(steps)
-        if rnd.random() < 0.03:
+        if rnd.random() < 0.05:
             servers.memory.forget()
             faults["forget"] += 1
     raise AssertionError("the workers made no progress")

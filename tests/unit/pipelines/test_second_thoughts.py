@@ -3,17 +3,25 @@
 import json
 import random
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pytest
 
-from ingest.topic import CORRECTION_CONTENT_TYPE
+from ingest.topic import (
+    ARROW_CONTENT_TYPE,
+    CORRECTION_CONTENT_TYPE,
+    EVENT_SCHEMA,
+    REPLACEMENT_CONTENT_TYPE,
+    encode_record,
+)
 from pipelines.correction import Correction, CorrectionRecord
 from pipelines.position import Position
 from pipelines.record import Record, decode
+from pipelines.replacement import Replacement, ReplacementRecord
 from tests.unit.pipelines.test_counting_once import (
     AT,
     START,
@@ -117,7 +125,7 @@ def non_zero(totals: dict[Any, tuple[int, Decimal]]) -> dict[Any, tuple[int, Dec
 @pytest.mark.parametrize("seed", range(3))
 def test_totals_equal_a_recount_of_what_is_live_after_crashes_and_overlap(seed: int) -> None:
     rnd = random.Random(seed)
-    truth, model = with_corrections(make_log(rnd, 400, append_step_ms=1000), rnd)
+    truth, model = with_corrections(make_log(rnd, 250, append_step_ms=2000), rnd)
     servers = Servers()
     faults = run_with_faults(truth, servers, rnd, workers=3)
     assert faults["crash"] > 1
@@ -190,3 +198,90 @@ def test_a_record_that_is_no_correction_is_a_dead_letter(value: bytes) -> None:
     assert letter is not None
     assert letter.kind == "malformed"
     assert letter.body == value
+
+
+NAME = "11111111-1111-1111-1111-111111111111"
+
+
+def replacement(**fields: Any) -> Replacement:
+    common = Replacement(
+        tenant="t", name=NAME, start=START, end=START + timedelta(minutes=30), subject=None,
+        source="s", type=None, author="somebody", reason="all wrong", state="open",
+    )  # fmt: skip
+    return replace(common, **fields)
+
+
+def ordered(action: Any, offset: int, append_ms: int, name: str = NAME) -> Record:
+    value = ReplacementRecord("t", name, action).to_value()
+    return Record(AT, offset, append_ms, REPLACEMENT_CONTENT_TYPE, "t", value)
+
+
+def sent_for(name: str, number: int, time: datetime, offset: int, append_ms: int) -> Record:
+    event = {
+        "tenant": "t", "id": f"n{number}", "source": "s", "type": "call", "subject": "c1",
+        "time": time, "time_stamped": False,
+        "data": b'{"region":"a","units":%d,"who":1}' % (number + 1),
+        "extensions": b'{"replacement":"%s"}' % name.encode(),
+    }  # fmt: skip
+    value = encode_record(pa.RecordBatch.from_pylist([event], schema=EVENT_SCHEMA))
+    return Record(AT, offset, append_ms, ARROW_CONTENT_TYPE, "", value)
+
+
+@pytest.mark.parametrize("action", ["close", "revert"])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_replaced_range_counts_what_was_sent_for_it_and_reverting_brings_back_all(
+    seed: int, action: str
+) -> None:
+    rnd = random.Random(seed)
+    truth, model = with_corrections(make_log(rnd, 120, append_step_ms=1000), rnd)
+    wanted = replacement()
+    before = [event for event in model.now.values() if event is not None]
+    append_ms = truth.records[-1].append_ms
+    times = [START + timedelta(minutes=rnd.randrange(30)) for _ in range(20)]
+    for number, time in enumerate(times):
+        offset = len(truth.records)
+        truth.records.append(sent_for(NAME, number, time, offset, append_ms))
+    held = [decode(record).batch.to_pylist()[0] for record in truth.records[-20:]]
+    # A minute apart, so that a crash repeats no more than one of them.
+    for wish in ("close", "close"):
+        append_ms += 60_000
+        truth.records.append(ordered(wish, len(truth.records), append_ms))
+    stray = sent_for(NAME, 99, START, len(truth.records), append_ms)
+    truth.records.append(stray)
+    for wish in ("revert", "revert") if action == "revert" else ():
+        append_ms += 60_000
+        truth.records.append(ordered(wish, len(truth.records), append_ms))
+    servers = Servers(replacements={("t", NAME): wanted})
+    run_with_faults(truth, servers, rnd, workers=2)
+    kept = [event for event in before if not wanted.covers(event)]
+    assert 0 < len(kept) < len(before)
+    expected = before if action == "revert" else kept + held
+    assert non_zero(stored(servers.tables)) == recount(expected)
+    letter = servers.tables.dead_letters[AT, stray.offset, 0]
+    assert letter.kind == "refused"
+    assert "is closed" in letter.reason
+
+
+def test_what_is_sent_for_a_replacement_does_not_count_before_it_is_closed() -> None:
+    servers = Servers(replacements={("t", NAME): replacement()})
+    servers.start_worker().run([sent_for(NAME, 1, START, 0, 1)])
+    assert len(servers.tables.events) == 1
+    assert stored(servers.tables) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "reason"),
+    [
+        ("22222222-1111-1111-1111-111111111111", {}, "there is no replacement"),
+        (NAME, {"start": START + timedelta(minutes=1)}, "its time lies outside"),
+        (NAME, {"subject": "c2"}, "its subject is not c2"),
+    ],
+)
+def test_an_event_that_a_replacement_does_not_want_is_refused_and_claims_nothing(
+    name: str, fields: dict[str, Any], reason: str
+) -> None:
+    servers = Servers(replacements={("t", NAME): replacement(**fields)})
+    servers.start_worker().run([sent_for(name, 1, START, 0, 1)])
+    (letter,) = servers.tables.dead_letters.values()
+    assert reason in letter.reason
+    assert not servers.tables.identities

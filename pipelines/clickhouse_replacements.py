@@ -1,0 +1,136 @@
+"""Reads the events that a replacement takes back or lets count, and where it was closed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from clickhouse_connect.driver.exceptions import OperationalError
+
+from pipelines.clickhouse_clauses import ARROW_SETTINGS
+from pipelines.clickhouse_corrections import ClickHouseCorrections, corrected_rows
+from pipelines.clickhouse_dead_letters import rows_of
+from pipelines.correcting import TARGET_SCHEMA, Row, Target
+from pipelines.outage import TransientError
+from pipelines.position import LogPartition
+from pipelines.replacement import Replacement
+from pipelines.replacing import Scope
+
+_PIECE_ROWS = 50_000
+_PLACE = "log, partition, offset, index"
+_AT = "at_log, at_partition, at_offset, at_index"
+
+
+@dataclass(slots=True)
+class ClickHouseReplacements:
+    """A `ReplacementTables` over usage_events, usage_corrections and usage_replacements."""
+
+    client: Any
+    corrections: ClickHouseCorrections
+
+    def plain(self, replacement: Replacement, scope: Scope) -> Iterator[Any]:
+        """Yield events in the range that were never corrected; see `ReplacementTables`."""
+        return self._events(replacement, scope, "replacement = ''")
+
+    def held(self, replacement: Replacement, scope: Scope) -> Iterator[Any]:
+        """Yield events sent for it that were never corrected; see `ReplacementTables`."""
+        return self._events(replacement, scope, "replacement = {replacement:String}")
+
+    def corrected(self, replacement: Replacement, scope: Scope) -> Iterator[Target]:
+        """Yield events in the range that were corrected; see `ReplacementTables`."""
+        sql = (
+            "SELECT DISTINCT hex(identity) FROM usage_corrections"
+            f" WHERE {_in_range(replacement)} AND {_own(scope)} AND {_before(scope)}"
+        )
+        hashes = [row[0] for row in rows_of(self.client, sql, _values(replacement))]
+        identities = [bytes.fromhex(text) for text in hashes]
+        found = self.corrections.of_identities(replacement.tenant, identities, _before(scope))
+        for place, target in sorted(found.items()):
+            if place.at == scope.at or place.at.log < scope.at.log:
+                yield target
+
+    def replaced(self, replacement: Replacement, scope: Scope) -> Iterator[list[Row]]:
+        """Yield, in pieces, what this replacement did last; see `ReplacementTables`."""
+        mine = (
+            f"request = {{replacement:String}} AND kind = 'replace' AND {_own(scope)}"
+            f" AND {_before(scope)} AND ({_PLACE}, revision) IN (SELECT {_PLACE}, max(revision)"
+            f" FROM usage_corrections WHERE tenant = {{tenant:String}} AND {_before(scope)}"
+            f" GROUP BY {_PLACE})"
+        )
+        rows = corrected_rows(self.client, mine, f"{_PLACE}, {_AT}", _values(replacement))
+        for first in range(0, len(rows), _PIECE_ROWS):
+            yield rows[first : first + _PIECE_ROWS]
+
+    def is_closed(self, replacement: Replacement, at: LogPartition, below: int) -> bool:
+        """Tell whether a record below `below` of a partition closed it there."""
+        found = rows_of(
+            self.client,
+            "SELECT 1 FROM usage_replacements WHERE tenant = {tenant:String}"
+            " AND replacement = {replacement:String}"
+            f" AND log = {at.log} AND partition = {at.partition} AND offset < {below} LIMIT 1",
+            _values(replacement),
+        )
+        return bool(found)
+
+    def _events(self, replacement: Replacement, scope: Scope, which: str) -> Iterator[Any]:
+        sql = (
+            f"SELECT {', '.join(TARGET_SCHEMA.names)} FROM usage_events FINAL"
+            f" WHERE {_in_range(replacement)} AND {which} AND {_own(scope)}"
+            f" AND ({_PLACE}) NOT IN (SELECT {_PLACE} FROM usage_corrections"
+            f"  WHERE tenant = {{tenant:String}} AND {_before(scope)}) ORDER BY {_PLACE}"
+        )
+        try:
+            with self.client.query_arrow_stream(
+                sql,
+                parameters=_values(replacement),
+                settings=ARROW_SETTINGS,
+                use_strings=True,
+            ) as batches:
+                for batch in batches:
+                    table = pa.Table.from_batches([batch]).cast(TARGET_SCHEMA)
+                    if table.num_rows:
+                        yield table.combine_chunks()
+        except OperationalError as error:
+            raise TransientError(f"ClickHouse does not answer: {error}") from error
+
+
+def _values(replacement: Replacement) -> dict[str, Any]:
+    return {
+        "tenant": replacement.tenant,
+        "replacement": replacement.name,
+        "subject": replacement.subject or "",
+        "source": replacement.source or "",
+        "type": replacement.type or "",
+    }
+
+
+def _in_range(replacement: Replacement) -> str:
+    start_us, end_us = replacement.interval_us
+    clauses = [
+        "tenant = {tenant:String}",
+        f"time >= fromUnixTimestamp64Micro({start_us}, 'UTC')",
+        f"time < fromUnixTimestamp64Micro({end_us}, 'UTC')",
+    ]
+    named: Mapping[str, str | None] = {
+        "subject": replacement.subject,
+        "source": replacement.source,
+        "type": replacement.type,
+    }
+    clauses += [f"{name} = {{{name}:String}}" for name, value in named.items() if value is not None]
+    return " AND ".join(clauses)
+
+
+def _own(scope: Scope) -> str:
+    """Say that an event is the scope's to answer for, by where it stands."""
+    at = scope.at
+    subject = "xxh3(concat(toString(length(tenant)), ':', tenant, subject))"
+    return (
+        f"((log = {at.log} AND partition = {at.partition} AND offset < {scope.below})"
+        f" OR (log < {at.log} AND {subject} % {scope.partitions} = {at.partition}))"
+    )
+
+
+def _before(scope: Scope) -> str:
+    """Say that a correction stands before the scope's record."""
+    at = scope.at
+    return f"((at_log, at_partition) != ({at.log}, {at.partition}) OR at_offset < {scope.below})"
