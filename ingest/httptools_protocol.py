@@ -5,6 +5,7 @@ they come in; a client that sends ahead of its answers is held back.
 """
 
 import logging
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _SLICE = 16 * 1024
 """Fed at once while heads may be among the bytes, so that pipelining is bounded."""
+_KNOWN_HEAD_BYTES_MAX = 2048
+"""Longer heads are parsed each time."""
 _DRAINABLE = 64 * 1024
 """A refused body up to this size is read to its end, so that the connection stays usable."""
 _BAD_REQUEST = answers.refuse(400, "bad-request", "not a valid HTTP/1.1 request")
@@ -43,6 +46,8 @@ class HttpProtocol(Connection):
         self._head: Head | None = None
         self._chunks: list[bytes] = []
         self._body_bytes = 0
+        self._received_head = b""
+        """The bytes of the head being parsed, where they came at once and may be remembered."""
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
@@ -50,8 +55,36 @@ class HttpProtocol(Connection):
             return
         if self._unfed or self._is_feeding:
             self._unfed += data
-        else:
+        elif self._reading or not self._take_known(data):
             self._feed(data)
+
+    def _take_known(self, data: bytes) -> bool:
+        """Take a request that came at once under a head that was parsed before, if it is one.
+
+        Between requests the parser keeps nothing, so the same bytes would give the same head.
+        """
+        server, exchanges = self._server, self._exchanges
+        end = data.find(b"\r\n\r\n", 0, _KNOWN_HEAD_BYTES_MAX) + 4
+        received = data[:end] if end >= 4 and data.startswith(b"POST ") else b""
+        head = server.known_heads.get(received)
+        if head is None:
+            self._received_head = received
+            return False
+        if (
+            len(data) - end != head.content_length
+            or server.is_draining
+            or self._is_write_paused
+            or (exchanges and not exchanges[-1].keep_alive)
+            or len(exchanges) > server.limits.pipeline_depth_max
+            or server.intake.judge_known_head(head) is not None
+        ):
+            return False
+        exchange = Exchange(self, perf_counter(), keep_alive=True, head_only=False)
+        exchanges.append(exchange)
+        self.deadline = inf
+        self._conclude(exchange, head, data[end:])
+        self.send_answers()
+        return True
 
     def _feed(self, data: bytes) -> None:
         position, size = 0, len(data)
@@ -60,7 +93,7 @@ class HttpProtocol(Connection):
         try:
             while position < size and not self._is_deaf:
                 if len(self._exchanges) > self._server.limits.pipeline_depth_max:
-                    self._transport.pause_reading()
+                    self._pause_reading()
                     self._unfed = data[position:] + self._unfed
                     break
                 step = max(_SLICE, self._announced() - self._body_bytes)
@@ -119,6 +152,7 @@ class HttpProtocol(Connection):
         server, parser = self._server, self._parser
         method, version = parser.get_method(), parser.get_http_version()
         head = Head(method, self._target, version, self._headers, self._repeated)
+        received, self._received_head = self._received_head, b""
         keep_alive = version == "1.1" and parser.should_keep_alive() and not server.is_draining
         exchange = Exchange(
             self, perf_counter(), keep_alive=keep_alive, head_only=method == b"HEAD"
@@ -138,6 +172,8 @@ class HttpProtocol(Connection):
         self._is_deadline_stale = True
         expects = b"expect" in self._headers
         if exchange.answer is None:
+            if received and keep_alive and head.content_length and not expects:
+                server.remember_head(received, head)
             if expects and len(self._exchanges) == 1:
                 self._transport.write(answers.CONTINUE)
         elif expects or b"transfer-encoding" in self._headers or self._announced() > _DRAINABLE:
@@ -175,14 +211,19 @@ class HttpProtocol(Connection):
         self._exchange = None
         if exchange is None or head is None:
             return
-        if exchange.answer is None:
-            try:
-                # None leaves what may have been answered while the events were handed over.
-                exchange.answer = self._answer(head, body, exchange) or exchange.answer
-            except Exception:
-                log.exception("ingest failed on a request")
-                exchange.answer = answers.refuse(500, "internal", "an error of ours; see the log")
+        self._conclude(exchange, head, body)
         self._is_deadline_stale = True
+
+    def _conclude(self, exchange: Exchange, head: Head, body: bytes) -> None:
+        """Act on a whole request, unless it has its answer."""
+        if exchange.answer is not None:
+            return
+        try:
+            # None leaves what may have been answered while the events were handed over.
+            exchange.answer = self._answer(head, body, exchange) or exchange.answer
+        except Exception:
+            log.exception("ingest failed on a request")
+            exchange.answer = answers.refuse(500, "internal", "an error of ours; see the log")
 
     def _answer(self, head: Head, body: bytes, exchange: Exchange) -> Answer | None:
         if head.path in STATUS_PATHS:

@@ -9,10 +9,12 @@ from typing import Protocol
 from ingest.answers import NO_CONTENT
 from ingest.counters import Counters
 from ingest.flow import Flow
+from ingest.head import Head
 from ingest.intake import Intake
 from ingest.limits import RequestLimits
 
 SWEEP_SECONDS = 0.2
+_KNOWN_HEADS_MAX = 4096
 
 
 class Connection(Protocol):
@@ -58,6 +60,8 @@ class HttpServer:
         self.now = loop.time()
         self.date = b""
         self.no_content = b""
+        self.known_heads: dict[bytes, Head] = {}
+        """Heads as they came, whose form was found good; bounded by `remember_head`."""
         self._tell_time()
 
     def _tell_time(self) -> None:
@@ -65,6 +69,12 @@ class HttpServer:
         if date != self.date:
             self.date = date
             self.no_content = NO_CONTENT.encode(date, keep_alive=True)
+
+    def remember_head(self, received: bytes, head: Head) -> None:
+        """Keep a head, so that the same bytes need not be parsed again."""
+        if len(self.known_heads) >= _KNOWN_HEADS_MAX:
+            self.known_heads.clear()
+        self.known_heads[received] = head
 
     def admit(self, connection: Connection) -> bool:
         """Take a connection, unless there are too many or the server is draining."""

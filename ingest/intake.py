@@ -5,7 +5,7 @@ report. An unknown outcome is a 503: the same request, sent again, is counted on
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ingest import answers, head
 from ingest import problem as problems
@@ -13,12 +13,13 @@ from ingest.answers import Answer
 from ingest.body import BodyTooLargeError, CorruptBodyError, decompress
 from ingest.columns import Decoded, MalformedBodyError, TooManyEventsError, decode_events
 from ingest.counters import Counters
-from ingest.event import Reception
+from ingest.event import EPOCH, Reception
 from ingest.flow import Flow
 from ingest.head import Head
 from ingest.keys import ApiKey, KeyRing
 from ingest.limits import EventLimits, RequestLimits
 
+_MILLISECOND = timedelta(milliseconds=1)
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -41,6 +42,7 @@ class Intake:
         self._limits = request_limits
         self._event_limits = event_limits
         self._request_refresh = request_refresh
+        self._last_reception = Reception(EPOCH, limits=event_limits)
         self.is_draining = False
 
     def judge_head(self, request: Head) -> Answer | None:
@@ -48,6 +50,17 @@ class Intake:
         refusal = head.check_route(request)
         if refusal is not None or request.path not in head.EVENT_PATHS:
             return refusal
+        return (
+            self._judge_sender(request)
+            or head.check_content(request)
+            or self.judge_load(request.content_length)
+        )
+
+    def judge_known_head(self, request: Head) -> Answer | None:
+        """Judge a head whose form was found good before: who sends and the load may change."""
+        return self._judge_sender(request) or self.judge_load(request.content_length)
+
+    def _judge_sender(self, request: Head) -> Answer | None:
         authorization = request.headers.get(b"authorization")
         if authorization is None:
             return answers.unauthorized("send Authorization: Bearer KEY")
@@ -57,12 +70,10 @@ class Intake:
             return answers.unauthorized("the key is not known")
         if not key.may_ingest:
             return answers.refuse(403, "forbidden", "the key is revoked or may not send events")
-        refusal = head.check_content(request)
-        if refusal is not None:
-            return refusal
-        return self._judge_load(request.content_length)
+        return None
 
-    def _judge_load(self, size: int) -> Answer | None:
+    def judge_load(self, size: int) -> Answer | None:
+        """Return the answer where so many more bytes may not wait, or the log is away."""
         if not self._flow.has_room(size):
             return answers.busy("queue-full", "too much is waiting for the log; send it again")
         if not self._flow.takes_more():
@@ -107,8 +118,20 @@ class Intake:
         encoding = request.headers.get(b"content-encoding", b"").lower()
         plain = decompress(body, encoding, self._limits.body_bytes_max)
         shape = head.shape_of(request.headers[b"content-type"]) or "any"
-        reception = Reception(now, key.open_for_history, self._event_limits)
-        return decode_events(plain, shape, key.tenant, reception, self._limits.request_events_max)
+        return decode_events(
+            plain, shape, key.tenant, self._reception(key, now), self._limits.request_events_max
+        )
+
+    def _reception(self, key: ApiKey, now: datetime) -> Reception:
+        """Return what events that come now are judged by; requests of a millisecond share it."""
+        last = self._last_reception
+        if (
+            last.open_for_history == key.open_for_history
+            and timedelta(0) <= now - last.received_at < _MILLISECOND
+        ):
+            return last
+        self._last_reception = Reception(now, key.open_for_history, self._event_limits)
+        return self._last_reception
 
     def _accept(
         self, request: Head, decoded: Decoded, answer_later: Callable[[Answer], None]
@@ -140,7 +163,7 @@ class Intake:
             answer = answers.NO_CONTENT
         if not accepted:
             return answer
-        busy = self._judge_load(decoded.columns.size)
+        busy = self.judge_load(decoded.columns.size)
         if busy is not None:
             return busy
         self._submit(decoded, answer, answer_later)

@@ -56,6 +56,7 @@ class Connection(asyncio.Protocol):
         self._is_lingering = False
         self._has_eof = False
         self._is_write_paused = False
+        self._is_read_paused = False
         self._is_deadline_stale = False
         self.deadline = inf
 
@@ -94,8 +95,12 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Read nothing more from a client that does not read its answers."""
         self._is_write_paused = True
-        self._transport.pause_reading()
+        self._pause_reading()
         self.deadline = self._server.now + self._server.limits.write_seconds_max
+
+    def _pause_reading(self) -> None:
+        self._is_read_paused = True
+        self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on."""
@@ -142,7 +147,8 @@ class Connection(asyncio.Protocol):
         if self._unfed and len(self._exchanges) <= self._server.limits.pipeline_depth_max:
             data, self._unfed = self._unfed, b""
             self._feed(data)
-        if not self._unfed and not self._transport.is_closing():
+        if self._is_read_paused and not self._unfed and not self._transport.is_closing():
+            self._is_read_paused = False
             self._transport.resume_reading()
         if self._has_eof and not self._exchanges:
             self.close()

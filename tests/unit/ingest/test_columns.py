@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,9 +117,10 @@ def _assert_same(decoded: Decoded, texts: list[bytes]) -> None:
     assert columns.sources == [event.source for event in good]
     assert columns.types == [event.type for event in good]
     assert columns.subjects == [event.subject for event in good]
-    assert columns.times_us == [microseconds(event.time) for event in good]
-    assert columns.stamped == [event.time_stamped for event in good]
-    assert columns.data == [event.data for event in good]
+    times_us = np.frombuffer(columns.times, dtype=np.int64).tolist()
+    assert times_us == [microseconds(event.time) for event in good]
+    assert list(columns.stamped) == [event.time_stamped for event in good]
+    assert [bytes(data) for data in columns.data] == [event.data for event in good]
     assert columns.extensions == [event.extensions for event in good]
     if refusals:
         taken = [place for place, one in enumerate(verdicts) if isinstance(one, Event)]

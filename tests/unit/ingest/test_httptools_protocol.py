@@ -73,8 +73,9 @@ class Bench:
         flow_limits = FlowLimits(batch_events_max=1)
         counters = Counters()
         self.flow = Flow(self.loop.as_loop(), Batches(2, 10**6), self.producer, flow_limits)
+        self.keys = keys()
         intake = Intake(
-            keys=keys(),
+            keys=self.keys,
             flow=self.flow,
             counters=counters,
             request_limits=limits,
@@ -161,3 +162,50 @@ def test_a_dripping_request_does_not_push_its_deadline_ahead(sent: bytes) -> Non
     bench.protocol.data_received(sent[-2:-1])
     bench.protocol.data_received(sent[-1:])
     assert bench.protocol.deadline == first
+
+
+def test_a_request_under_a_known_head_is_answered_as_the_first_was() -> None:
+    bench = Bench()
+    for _ in range(3):
+        bench.protocol.data_received(POST)
+        bench.producer.settle()
+    bad = POST.replace(EVENT, b"?" * len(EVENT))
+    bench.protocol.data_received(bad)
+    assert len(bench.server.known_heads) == 1
+    assert bench.transport.statuses() == [204, 204, 204, 400]
+
+
+def test_a_known_head_is_looked_at_again_for_who_sends_and_whether_there_is_room() -> None:
+    bench = Bench()
+    bench.protocol.data_received(POST)
+    bench.producer.settle("away")
+    bench.protocol.data_received(POST)
+    bench.protocol.data_received(POST)
+    bench.producer.settle()
+    bench.keys.replace({}, now=0.0)
+    bench.protocol.data_received(POST)
+    assert bench.transport.statuses() == [503, 204, 503, 401]
+
+
+@pytest.mark.parametrize("cut", [3, 5, 60, len(POST) - len(EVENT), len(POST) - 1])
+def test_a_request_in_pieces_neither_makes_nor_meets_a_known_head(cut: int) -> None:
+    bench = Bench()
+    pieces = (POST[:cut], POST[cut:])
+    for data in (*pieces, POST, *pieces, HEALTH, POST):
+        bench.protocol.data_received(data)
+        bench.producer.settle()
+    assert all(head.endswith(b"\r\n\r\n") for head in bench.server.known_heads)
+    assert bench.transport.statuses() == [204, 204, 204, 200, 204]
+
+
+def test_what_follows_a_last_request_is_not_taken_under_a_known_head() -> None:
+    bench = Bench()
+    bench.protocol.data_received(POST)
+    bench.producer.settle()
+    last = POST.replace(b"Host: a\r\n", b"Host: a\r\nConnection: close\r\n")
+    bench.protocol.data_received(last)
+    bench.protocol.data_received(POST)
+    bench.producer.settle()
+    assert bench.transport.statuses()[:2] == [204, 204]
+    assert 204 not in bench.transport.statuses()[2:]
+    assert bench.server.counters.events_accepted == 2
