@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingest import event as rules
+from ingest.crowd import is_crowded
 from ingest.event import Event, Reception, Refusal
 from ingest.limits import EventLimits
 
@@ -100,6 +101,11 @@ def decode_events(
     """
     if shape == "any":
         shape = "many" if body.lstrip(b" \t\r\n")[:1] == b"[" else "one"
+    try:
+        if is_crowded(body, shape, events_max):
+            raise TooManyEventsError
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedBodyError(f"not an array of events: {error}") from error
     envelopes = _plain_envelopes(body, shape)
     if envelopes is not None:
         if len(envelopes) > events_max:

@@ -23,6 +23,8 @@ MICROSECOND = timedelta(microseconds=1)
 DEFAULT_LIMITS = EventLimits()
 NAMES = ("id", "source", "type", "subject")
 NAME_CHARS_MAX = 256
+_ENVELOPE_BYTES_MAX = 64 * 1024
+"""What an event may hold beside data and extensions, so that none is read that is too large."""
 ENVELOPE = frozenset((*NAMES, "specversion", "time", "data", "datacontenttype"))
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -99,6 +101,11 @@ def parse_event(
     try:
         # Raw attributes are not checked for their encoding by the decoder.
         str(memoryview(value), "utf-8")
+        size_max = reception.limits.event_bytes_max
+        if len(value) > size_max + _ENVELOPE_BYTES_MAX:
+            value = msgspec.json.format(bytes(value), indent=-1)
+            if len(value) > size_max + _ENVELOPE_BYTES_MAX:
+                return [Refusal(index, "data", f"larger than {size_max} bytes")]
         attributes = _attributes.decode(value)
     except UnicodeDecodeError as error:
         return [Refusal(index, "", f"not UTF-8: byte {error.start} of the event")]
