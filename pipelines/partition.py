@@ -254,11 +254,10 @@ class PartitionLog:
         self._pending.closed.append(Closed(replacement, wanted.action, place.offset))
 
     def _add_signed(self, signed: Any) -> None:
-        """Fold signed events into every meter that counted them, or counts now."""
-        assert self.segment is not None  # noqa: S101 - a record lies in a segment
+        """Fold signed events into every meter that counted them when they came."""
         assert self._windows is not None  # noqa: S101
         for definitions, rows in by_definitions(signed, self.book.definitions_at).items():
-            meters = self.book.meters(sorted({*definitions, *self.segment.definitions}))
+            meters = self.book.meters(definitions)
             part = signed.take(pa.array(rows))
             added = fold_all(counted(part, 1), meters)
             self._windows.add(added)

@@ -16,6 +16,8 @@ from ingest.topic import (
     CORRECTION_CONTENT_TYPE,
     EVENT_SCHEMA,
     REPLACEMENT_CONTENT_TYPE,
+    TICK_CONTENT_TYPE,
+    Tick,
     encode_record,
 )
 from pipelines.correction import Correction, CorrectionRecord
@@ -24,6 +26,7 @@ from pipelines.record import Record, decode
 from pipelines.replacement import Replacement, ReplacementRecord
 from tests.unit.pipelines.test_counting_once import (
     AT,
+    METERS,
     START,
     Servers,
     Truth,
@@ -179,6 +182,23 @@ def test_an_amended_value_that_a_meter_cannot_use_is_rejected_where_the_correcti
     servers = Servers()
     servers.start_worker().run([*truth.records, record])
     assert {(key[2], key[3]) for key in servers.tables.rejections} == {(record.offset, 0)}
+
+
+def test_a_meter_made_after_an_event_loses_nothing_when_that_is_taken_back() -> None:
+    truth = make_log(random.Random(1), 5, append_step_ms=10)
+    append_ms, end = truth.records[-1].append_ms, len(truth.records)
+    tick = Record(
+        AT, end, append_ms, TICK_CONTENT_TYPE, "", Tick("activate", start=True).to_value()
+    )
+    void = Correction("void", "0-0-0-0", "s", truth.events[0]["id"], 1)
+    servers = Servers()
+    servers.book.known = METERS[:1]
+    servers.start_worker().run(truth.records)
+    servers.book.known = METERS
+    servers.start_worker().run([*truth.records, tick, record_of([void], end + 1, append_ms)])
+    found = non_zero(stored(servers.tables))
+    expected = recount(truth.events[1:])
+    assert found == {key: worth for key, worth in expected.items() if key[0] == "m0"}
 
 
 HEAD = b'{"tenant":"t","request":"","author":"","reason":"","corrections":[{"source":"s","id":"1",'
