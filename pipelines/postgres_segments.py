@@ -35,7 +35,8 @@ class PostgresSegments:
         )  # fmt: skip
         self.connection.execute(
             f"INSERT INTO segments ({_COLUMNS}) SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
-            " coalesce(array_agg(definition_id ORDER BY definition_id), '{}') FROM meters"
+            " coalesce(array_agg(definition_id ORDER BY definition_id), '{}')"
+            " FROM meters WHERE NOT archived"
             " ON CONFLICT DO NOTHING",
             values,
         )
