@@ -1,6 +1,6 @@
 """Clauses of SQL that reading usage for billing and for questions share."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,15 +8,12 @@ import pyarrow as pa
 from clickhouse_connect.driver.external import ExternalData
 
 from pipelines.cut import AsOf, EffectiveMeter, Ranges
-from pipelines.position import LogPartition
-from pipelines.segment import AUDIT_SEGMENTS, HISTORY_SEGMENT
+from pipelines.segment import AUDIT_SEGMENTS
 from pipelines.values import VALUE_TYPE
 
 SETTINGS = {"do_not_merge_across_partitions_select_final": 1}
 """A row's partition is a function of its key, so FINAL may merge each by itself."""
 ARROW_SETTINGS = {**SETTINGS, "output_format_arrow_low_cardinality_as_dictionary": 0}
-
-_FAR = 1 << 62
 
 _TYPES = {
     pa.string(): "String",
@@ -31,54 +28,22 @@ def dimension(name: str) -> str:
     return f"JSONExtractString(dimensions, '{name}')"
 
 
-def in_force(versions: Sequence[EffectiveMeter], as_of: AsOf | None) -> str:
-    """Say that a row counts: its window is that version's, and its segment is not read raw."""
+def in_force(versions: Sequence[EffectiveMeter]) -> str:
+    """Say that a window belongs to the version of the meter in force at its start."""
+    if len(versions) == 1:
+        return f"meter_version = {versions[0].meter.version}"
     micros = "toUnixTimestamp64Milli(window_start) * 1000"
-    rows = []
-    for version in versions:
-        parts = [f"meter_version = {version.meter.version}"]
-        if version.start_us > -_FAR:
-            parts.append(f"{micros} >= {version.start_us}")
-        if version.end_us < _FAR:
-            parts.append(f"{micros} < {version.end_us}")
-        parts += _segments(version, as_of)
-        rows.append(f"({' AND '.join(parts)})")
-    return " OR ".join(rows)
-
-
-def as_rows(versions: Sequence[EffectiveMeter], as_of: AsOf | None) -> str:
-    """Say that a row's segment is not read raw, whatever its window."""
-    rows = [
-        " AND ".join([f"meter_version = {version.meter.version}", *_segments(version, as_of)])
+    return " OR ".join(
+        f"(meter_version = {version.meter.version}"
+        f" AND {micros} >= {version.start_us} AND {micros} < {version.end_us})"
         for version in versions
-    ]
-    return " OR ".join(f"({row})" for row in rows)
-
-
-def _segments(version: EffectiveMeter, as_of: AsOf | None) -> list[str]:
-    """Say which segments of a version are read as rows; see `EffectiveMeter.raw_below`."""
-    if version.activated is None:
-        return []
-    if version.is_live:
-        ends = {} if as_of is None else as_of.next_offset
-        raw = _places(at for at, end in ends.items() if version.activated.get(at, end) > end)
-        return [f"NOT (segment = {HISTORY_SEGMENT} AND ({raw}))"] if raw else []
-    counted = " OR ".join(
-        f"(log = {at.log} AND partition = {at.partition} AND segment >= {start})"
-        for at, start in version.activated.items()
     )
-    return [f"segment != {HISTORY_SEGMENT}", f"({counted or 'false'})"]
-
-
-def _places(places: Iterable[LogPartition]) -> str:
-    return " OR ".join(f"(log = {at.log} AND partition = {at.partition})" for at in places)
 
 
 def whole(as_of: AsOf) -> str:
     """Say that a window's segment lies wholly before a cut, or is an audit's of it."""
     places = [
-        f"(log = {at.log} AND partition = {at.partition}"
-        f" AND (segment < {bound} OR segment = {HISTORY_SEGMENT}))"
+        f"(log = {at.log} AND partition = {at.partition} AND segment < {bound})"
         for at, bound in as_of.whole_below.items()
     ]
     return " OR ".join([*places, audited_by(0, as_of.audits)])

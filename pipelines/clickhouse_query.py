@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -28,7 +27,7 @@ from pipelines.outage import TransientError
 from pipelines.query import Folded
 from pipelines.question import Page, SeriesKey, UsageKey, UsageQuestion
 from pipelines.record import COUNTED_SCHEMA, SIGNED_SCHEMA
-from pipelines.selection import LATEST_US, Selection
+from pipelines.selection import Selection
 
 _INTERVALS_MAX = 64
 """A statement names so many intervals of time; more are joined, and filtered when read."""
@@ -50,7 +49,7 @@ class ClickHouseQuery:
             "tenant = {tenant:String}",
             "meter = {meter:String}",
             *statement.of_subjects("subject", question.named_subjects),
-            in_force(versions, as_of),
+            in_force(versions),
         ]
         if as_of is not None:
             where.append(whole(as_of))
@@ -137,30 +136,6 @@ class ClickHouseQuery:
         sql = changed_sql(places, whole(until), open_us)
         blocks = self._blocks(sql, Statement({"tenant": tenant}))
         return [(row[0], row[1], row[2], row[3]) for block in blocks for row in block]
-
-    def touched(self, version: EffectiveMeter, ranges: Ranges) -> list[tuple[str, str, int, int]]:
-        """Return (meter, subject, start, end) of the windows of raw events; see `UsageTables`."""
-        if not any(start < end for start, end in ranges.values()):
-            return []
-        meter = version.meter
-        size_us = meter.definition.window_size // timedelta(microseconds=1)
-        statement = Statement({"tenant": meter.tenant, "types": list(meter.definition.types)})
-        among = "tenant = {tenant:String} AND type IN {types:Array(String)}"
-        last = LATEST_US if meter.definition.is_carried else "toUnixTimestamp64Micro(max(time))"
-        sql = (
-            "SELECT subject, toUnixTimestamp64Micro(min(time)), toInt64("
-            f"{last}) FROM (SELECT subject, time FROM usage_events"
-            f" WHERE {among} AND ({within(ranges, 'offset')}) UNION ALL"
-            f" SELECT subject, time FROM usage_corrections"
-            f" WHERE {among} AND ({within(ranges, 'offset', 'at_')}))"
-            " GROUP BY subject, toStartOfMonth(time)"
-        )
-        key = meter.definition.key
-        return [
-            (key, subject, first // size_us * size_us, (last_us // size_us + 1) * size_us)
-            for block in self._blocks(sql, statement)
-            for subject, first, last_us in block
-        ]
 
     def _blocks(self, sql: str, statement: Statement) -> Iterator[Any]:
         try:

@@ -3,7 +3,7 @@
 Also what fixing and reading them needs of the servers, as protocols.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,31 +39,11 @@ class AsOf:
 
 @dataclass(frozen=True, slots=True)
 class EffectiveMeter:
-    """A version of a meter with the interval it is in force for, in microseconds since 1970.
-
-    Segments count it from `activated` on, None being since ever; what lies below is in rows of
-    HISTORY_SEGMENT once it is live, and is folded from raw events until then.
-    """
+    """A version of a meter with the interval it is in force for, in microseconds since 1970."""
 
     meter: ActiveMeter
     start_us: int
     end_us: int
-    activated: Mapping[LogPartition, int] | None = None
-    is_live: bool = True
-
-    def raw_below(self, ends: Mapping[LogPartition, int]) -> dict[LogPartition, int]:
-        """Return per partition below which offset usage up to `ends` has to be folded.
-
-        The rows of history stand for all below the activation: an end before it cannot use them.
-        """
-        if self.activated is None:
-            return {}
-        starts = {at: self.activated.get(at, end) for at, end in ends.items()}
-        return {
-            at: min(starts[at], end)
-            for at, end in ends.items()
-            if not (self.is_live and starts[at] <= end)
-        }
 
     def in_force(self, events: Any) -> Any:
         """Return the events in whose windows this version is in force, of an Arrow table."""
@@ -74,6 +54,21 @@ class EffectiveMeter:
 
 Ranges = Mapping[LogPartition, tuple[int, int]]
 """Offsets `[start, end)` per partition."""
+
+
+def since_activation(
+    cuts: "CutChain", versions: Sequence[EffectiveMeter], ranges: Ranges
+) -> dict[LogPartition, tuple[int, int]]:
+    """Return the part of offset ranges in which a meter counts.
+
+    Windows hold nothing from before a meter was activated; raw events must not add it at an edge.
+    """
+    activated = cuts.activated_at(versions, ranges)
+    return {
+        at: (max(start, activated[at]), end)
+        for at, (start, end) in ranges.items()
+        if at in activated
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +145,13 @@ class CutChain(Protocol):
     def as_of(self, cut: Cut) -> AsOf:
         """Lay a cut over the segments."""
 
-    def meter_versions(self, tenant: str, key: str, cut: Cut | None = None) -> list[EffectiveMeter]:
-        """Return the versions of a meter, as known at a cut, and when they are in force."""
+    def meter_versions(self, tenant: str, key: str) -> list[EffectiveMeter]:
+        """Return the versions of a meter with the intervals they are in force for."""
 
-    def made_since(self, since: Cut, until: Cut) -> list[EffectiveMeter]:
-        """Return the versions known at a cut that an earlier cut does not hold all rows of."""
+    def activated_at(
+        self, versions: Sequence[EffectiveMeter], places: Iterable[LogPartition]
+    ) -> dict[LogPartition, int]:
+        """Return per partition the offset from which a meter counts; none where it never did."""
 
     def lacking_activation(self, tenant: str) -> list[LogPartition]:
         """Return the partitions of open logs that do not yet count every meter of a tenant."""

@@ -1,6 +1,6 @@
 """Cuts, and what they are laid over: the chain in Postgres, segments, meters by their key."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -160,56 +160,45 @@ class PostgresCuts:
             whole_below[at] = end if stop is not None and stop <= end else start
         return AsOf(offsets, whole_below, cut.number)
 
-    def meter_versions(self, tenant: str, key: str, cut: Cut | None = None) -> list[EffectiveMeter]:
-        """Return the versions of a meter, as known at a cut, and when they are in force.
+    def meter_versions(self, tenant: str, key: str) -> list[EffectiveMeter]:
+        """Return the versions of a meter with the intervals they are in force for.
 
         Raises:
-            LookupError: the tenant has no such meter, or had none then.
+            LookupError: the tenant has no such meter.
         """
-        revision = None if cut is None else cut.facts_revision
-        found = self._versions("key = %s", (tenant, revision, revision, key))
-        if found:
-            return found
-        if cut is not None and self._versions("key = %s", (tenant, None, None, key)):
-            raise LookupError(f"meter {key} was not known when cut {cut.number} was fixed")
-        raise LookupError(f"no meter {key}; `tollbook apply` creates meters from YAML")
-
-    def made_since(self, since: Cut, until: Cut) -> list[EffectiveMeter]:
-        """Return the versions known at a cut that an earlier cut does not hold all rows of."""
-        revision = until.facts_revision
-        offsets = self.offsets(since)
+        rows = self.connection.execute(
+            "SELECT definition_id, version, definition, CASE WHEN isfinite(effective_at)"
+            " THEN effective_at END FROM meters WHERE tenant = %s AND key = %s ORDER BY version",
+            (tenant, key),
+        ).fetchall()
+        if not rows:
+            raise LookupError(f"no meter {key}; `tollbook apply` creates meters from YAML")
+        starts = [-_FOREVER_US if at is None else _microseconds(at) for *_, at in rows]
+        ends = [*starts[1:], _FOREVER_US]
         return [
-            version
-            for version in self._versions("true", (until.tenant, revision, revision))
-            if any((version.activated or {}).get(at, end + 1) > end for at, end in offsets.items())
+            EffectiveMeter(
+                ActiveMeter(number, tenant, version, MeterDefinition.model_validate(definition)),
+                start,
+                end,
+            )
+            for (number, version, definition, _), start, end in zip(rows, starts, ends, strict=True)
         ]
 
-    def _versions(self, condition: str, values: tuple[Any, ...]) -> list[EffectiveMeter]:
-        """Return versions with their intervals; a later one takes over from where it begins."""
-        rows = self.connection.execute(
-            "SELECT key, definition_id, version, definition, archived, CASE WHEN"
-            " isfinite(effective_at) THEN effective_at END, EXISTS (SELECT FROM seedings s"
-            "   WHERE s.definition_id = m.definition_id AND s.live_at IS NOT NULL),"
-            " (SELECT array_agg(ARRAY[log, partition, start_offset]) FROM counted_from a"
-            "   WHERE a.definition_id = m.definition_id) FROM meters m WHERE tenant = %s"
-            f" AND (%s::bigint IS NULL OR known_revision <= %s) AND {condition}"
-            " ORDER BY key, version DESC",
-            values,
-        ).fetchall()
-        found: list[EffectiveMeter] = []
-        until: dict[str, int] = {}
-        for key, number, version, definition, archived, at, is_live, activated in rows:
-            start_us = -_FOREVER_US if at is None else _microseconds(at)
-            end_us = until.get(key, _FOREVER_US)
-            until[key] = min(start_us, end_us)
-            if archived or start_us >= end_us:
-                continue
-            meter = ActiveMeter(
-                number, values[0], version, MeterDefinition.model_validate(definition)
-            )
-            places = {LogPartition(log, p): offset for log, p, offset in activated or ()}
-            found.append(EffectiveMeter(meter, start_us, end_us, places, is_live))
-        return found[::-1]
+    def activated_at(
+        self, versions: Sequence[EffectiveMeter], places: Iterable[LogPartition]
+    ) -> dict[LogPartition, int]:
+        """Return per partition the offset from which a meter counts; none where it never did."""
+        definitions = [version.meter.definition_id for version in versions]
+        found = {}
+        for at in places:
+            row = self.connection.execute(
+                "SELECT start_offset FROM segments WHERE log = %s AND partition = %s"
+                " AND definitions && %s::bigint[] ORDER BY sequence LIMIT 1",
+                (at.log, at.partition, definitions),
+            ).fetchone()
+            if row is not None:
+                found[at] = int(row[0])
+        return found
 
     def lacking_activation(self, tenant: str) -> list[LogPartition]:
         """Return the partitions whose last segment does not yet count every meter of a tenant."""
@@ -217,7 +206,7 @@ class PostgresCuts:
             "SELECT l.log, p.partition FROM logs l,"
             " LATERAL generate_series(0, l.partitions - 1) AS p(partition)"
             " WHERE l.closed_at IS NULL AND NOT coalesce((SELECT s.definitions @> (SELECT coalesce("
-            "     array_agg(definition_id), '{}') FROM meters WHERE tenant = %s AND NOT archived)"
+            "     array_agg(definition_id), '{}') FROM meters WHERE tenant = %s)"
             "   FROM segments s WHERE s.log = l.log AND s.partition = p.partition"
             "   ORDER BY sequence DESC LIMIT 1), false) ORDER BY 1, 2",
             (tenant,),

@@ -35,8 +35,7 @@ class PostgresSegments:
         )  # fmt: skip
         self.connection.execute(
             f"INSERT INTO segments ({_COLUMNS}) SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
-            " coalesce(array_agg(definition_id ORDER BY definition_id), '{}')"
-            " FROM meters WHERE NOT archived"
+            " coalesce(array_agg(definition_id ORDER BY definition_id), '{}') FROM meters"
             " ON CONFLICT DO NOTHING",
             values,
         )

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.aggregation import value_of
-from pipelines.cut import AsOf, CutChain, EffectiveMeter, Ranges
+from pipelines.cut import AsOf, CutChain, EffectiveMeter, Ranges, since_activation
 from pipelines.edges import (
     Audited,
     RawRead,
@@ -46,7 +46,6 @@ from pipelines.selection import (
     microseconds,
     select,
 )
-from pipelines.usage import Cut
 
 Folded = Mapping[tuple[UsageKey, str], Worth]
 """What raw events add, by key and item."""
@@ -101,11 +100,6 @@ class UsageTables(Protocol):
         whose samples are.
         """
 
-    def touched(
-        self, version: EffectiveMeter, ranges: Ranges
-    ) -> Iterable[tuple[str, str, int, int]]:
-        """Return (meter, subject, start, end) of the windows of raw events; see `changed`."""
-
 
 @dataclass(slots=True)
 class UsageQueries:
@@ -128,11 +122,13 @@ class UsageQueries:
             UnknownNameError: the meter has no such dimension, or the chain no such cut.
             TooMuchError: it has more windows than may be asked at once.
         """
-        cut = self._cut(tenant, question)
-        versions = self.cuts.meter_versions(tenant, question.meter, cut)
+        versions = self.cuts.meter_versions(tenant, question.meter)
         check_names(question, versions[-1].meter.definition)
         as_of, until_us = None, microseconds(now)
-        if cut is not None:
+        if question.cut is not None:
+            cut = self.cuts.by_number(tenant, question.cut)
+            if cut is None:
+                raise UnknownNameError("cut", f"there is no cut {question.cut}")
             as_of, until_us = self.cuts.as_of(cut), microseconds(cut.at)
         interval = self._interval(versions, question, as_of, until_us)
         if interval[0] >= interval[1]:
@@ -145,14 +141,6 @@ class UsageQueries:
         if isinstance(selection.windows, Grid) and not selection.has_whole:
             return self._in_parts(selection, page)
         return self._rows(selection, self.tables.totals(selection, self._folded(selection), page))
-
-    def _cut(self, tenant: str, question: UsageQuestion) -> Cut | None:
-        if question.cut is None:
-            return None
-        cut = self.cuts.by_number(tenant, question.cut)
-        if cut is None:
-            raise UnknownNameError("cut", f"there is no cut {question.cut}")
-        return cut
 
     def _interval(
         self,
@@ -168,12 +156,8 @@ class UsageQueries:
         if start_us is not None and end_us is not None and not (question.window and is_long):
             return start_us, end_us
         found = [self.tables.extent(versions, question, as_of)]
-        for version in versions:
-            reads = self._raw_ranges(version, as_of)
-            found += [
-                self._extent_of_raw(version, question, ranges)
-                for ranges in (reads.history, reads.pieces)
-            ]
+        if as_of is not None and as_of.is_straddled:
+            found.append(self._extent_of_pieces(versions, question, as_of))
         extents = [extent for extent in found if extent is not None]
         if not extents:
             return 0, 0
@@ -186,21 +170,19 @@ class UsageQueries:
         ends = [at for at in (end_us, last_us) if at is not None]
         return max(starts), min(ends)
 
-    def _extent_of_raw(
-        self, version: EffectiveMeter, question: UsageQuestion, ranges: Ranges
+    def _extent_of_pieces(
+        self, versions: Sequence[EffectiveMeter], question: UsageQuestion, as_of: AsOf
     ) -> tuple[int, int] | None:
-        """Return the extent of events that are no rows of windows, in whole windows."""
-        if not ranges:
-            return None
-        size_us = largest_window_us([version])
+        """Return the extent of events in the segments that a cut divides, in whole windows."""
+        size_us = largest_window_us(versions)
         read = RawRead(
-            version.meter.tenant,
-            event_types_of([version]),
+            versions[0].meter.tenant,
+            event_types_of(versions),
             [(EARLIEST_US, LATEST_US)],
             question.named_subjects,
         )
         found: list[int] = []
-        for events in self.tables.raw(read, ranges):
+        for events in self._raw(read, versions, _pieces(as_of)):
             if events.num_rows:
                 times = pc.min_max(events.column("time").cast(pa.int64()))
                 found += [times["min"].as_py(), times["max"].as_py()]
@@ -238,10 +220,11 @@ class UsageQueries:
     def _integrated(self, selection: Selection, page: Page) -> Iterator[UsageRow]:
         """Yield the rows of a meter whose samples are carried; they have no edges."""
         folded: dict[tuple[SeriesKey, str], Worth] = {}
-        for part, reads in self._by_version(selection) if selection.has_whole else ():
-            for ranges in (reads.history, reads.pieces):
-                for events in self.tables.raw(piece_read(part), ranges) if ranges else ():
-                    _add(folded, fold_samples(part, events))
+        as_of = selection.as_of
+        if selection.has_whole and as_of is not None and as_of.is_straddled:
+            read = piece_read(selection)
+            for events in self._raw(read, selection.versions, _pieces(as_of)):
+                _add(folded, fold_samples(selection, events))
         if selection.has_whole:
             integrals = self.tables.integrals(selection, folded, page)
             yield from self._rows(selection, integrals)
@@ -256,28 +239,19 @@ class UsageQueries:
     def _folded(self, selection: Selection) -> Folded:
         """Fold what is not read whole: edges, and the pieces of segments."""
         folded: dict[tuple[UsageKey, str], Worth] = {}
-        for part, reads in self._by_version(selection):
-            audits = None if selection.as_of is None else selection.as_of.audits
-            for read in edge_reads(part):
-                self._fold(part, read, reads.edges, folded, Audited(reads.ends, audits))
-            self._fold(part, piece_read(part), reads.history, folded, Audited(reads.history, audits))
-            self._fold(part, piece_read(part), reads.pieces, folded, None)
+        as_of = selection.as_of
+        edges = edge_reads(selection)
+        if edges:
+            below = self.progress() if as_of is None else as_of.whole_below
+            # Windows hold what audits took back of the pieces of segments too; edges hold it here.
+            ends = below if as_of is None else as_of.next_offset
+            audited = Audited(_up_to(ends), None if as_of is None else as_of.audits)
+            for read in edges:
+                self._fold(selection, read, _up_to(below), folded, audited)
+        if as_of is not None and as_of.is_straddled:
+            read = piece_read(selection)
+            self._fold(selection, read, _pieces(as_of), folded, None)
         return folded
-
-    def _by_version(self, selection: Selection) -> Iterator[tuple[Selection, "_RawRanges"]]:
-        for version in selection.versions:
-            part = replace(selection, versions=(version,))
-            yield part, self._raw_ranges(version, selection.as_of)
-
-    def _raw_ranges(self, version: EffectiveMeter, as_of: AsOf | None) -> "_RawRanges":
-        """Return which offsets are folded from raw events of a version, and for what."""
-        below = self.progress() if as_of is None else as_of.whole_below
-        ends = below if as_of is None else as_of.next_offset
-        raw = version.raw_below(ends)
-        edges = {at: (raw.get(at, 0), end) for at, end in below.items()}
-        pieces = {at: (max(below[at], raw.get(at, 0)), end) for at, end in ends.items()}
-        history = {at: (0, end) for at, end in raw.items()}
-        return _RawRanges(_filled(edges), _filled(pieces), _filled(history))
 
     def _fold(
         self,
@@ -288,20 +262,24 @@ class UsageQueries:
         audited: Audited | None,
     ) -> None:
         are_edges = audited is not None
-        for events in self.tables.raw(read, ranges, audited) if ranges else ():
+        for events in self._raw(read, selection.versions, ranges, audited):
             _add(folded, fold_raw(selection, read, events, are_edges=are_edges))
 
+    def _raw(
+        self,
+        read: RawRead,
+        versions: Sequence[EffectiveMeter],
+        ranges: Ranges,
+        audited: Audited | None = None,
+    ) -> Iterator[Any]:
+        if audited is not None:
+            since = since_activation(self.cuts, versions, audited.ranges)
+            audited = replace(audited, ranges=since)
+        return self.tables.raw(read, since_activation(self.cuts, versions, ranges), audited)
 
-@dataclass(frozen=True, slots=True)
-class _RawRanges:
-    """Offsets that are folded from raw events, for one version of a meter."""
 
-    edges: Ranges
-    """Where whole windows are read from rows, and only edges are folded."""
-    pieces: Ranges
-    """The pieces of segments that a cut divides."""
-    history: Ranges
-    """What lies below the activation, while rows of history cannot be used."""
+def _up_to(ends: Mapping[LogPartition, int]) -> Ranges:
+    return {at: (0, end) for at, end in ends.items()}
 
 
 def _add(folded: dict[tuple[_Key, str], Worth], worths: Iterable[tuple[_Key, str, Worth]]) -> None:
@@ -310,5 +288,5 @@ def _add(folded: dict[tuple[_Key, str], Worth], worths: Iterable[tuple[_Key, str
         folded[key, item] = worth if held is None else combine(held, worth)
 
 
-def _filled(ranges: Ranges) -> Ranges:
-    return {at: (start, end) for at, (start, end) in ranges.items() if start < end}
+def _pieces(as_of: AsOf) -> Ranges:
+    return {at: (as_of.whole_below[at], end) for at, end in as_of.next_offset.items()}

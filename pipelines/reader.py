@@ -84,17 +84,9 @@ class Reader:
             (since.number, until.number),
             (microseconds(since.at), microseconds(until.at)),
         )
-        rows = [*found]
-        # What a meter counts below its activation is history, which belongs to no segment.
-        for version in self.cuts.made_since(since, until):
-            raw = {
-                at: (start, min(end, (version.activated or {}).get(at, end)))
-                for at, (start, end) in ranges.items()
-            }
-            rows += self.queries.tables.touched(version, raw)
         return [
             ChangedUsage(meter, subject, _moment(start_us), _moment(end_us))
-            for meter, subject, start_us, end_us in sorted(set(rows))
+            for meter, subject, start_us, end_us in found
         ]
 
 

@@ -17,7 +17,6 @@ from tollbook import (
     key_commands,
     log_commands,
     replacement_commands,
-    meter_commands,
     stack_commands,
     usage_commands,
 )
@@ -27,7 +26,6 @@ from tollbook.demo import commands as demo_commands
 _MODULES = [
     stack_commands,
     ingest_commands,
-    meter_commands,
     usage_commands,
     event_commands,
     replacement_commands,

@@ -24,7 +24,6 @@ def plan_parts(config: StackConfig) -> list[Part]:
         _provision(config),
         _ingest(config),
         *plan_workers(config, config.workers),
-        _seeder(config),
         _api(config),
     ]
 
@@ -108,17 +107,6 @@ def _worker(config: StackConfig, index: int, workers: int) -> Part:
     return Part(
         name=f"{WORKER}{index}",
         command=_python("-m", "pipelines", *which),
-        environment=_addresses(config),
-        after=("provision",),
-        ready_text=" ready: ",
-        stop_seconds=20,
-    )
-
-
-def _seeder(config: StackConfig) -> Part:
-    return Part(
-        name="seeder",
-        command=_python("-m", "pipelines.seeder"),
         environment=_addresses(config),
         after=("provision",),
         ready_text=" ready: ",
