@@ -90,7 +90,8 @@ class ClickHouseAudit:
 
     def write_windows(self, windows: Any) -> None:
         """Write rows of windows; see `AuditTables`."""
-        self._insert("usage_windows", windows)
+        # An insert has one dictionary a column; each meter's rows come with their own.
+        self._insert("usage_windows", windows.unify_dictionaries().combine_chunks())
 
     def found(self, tenant: str, audit: int, limit: int) -> dict[str, Any]:
         """Return what an audit voided, JSON-ready: how many copies, and the first of them."""
