@@ -22,6 +22,7 @@ from tollbook import (
 )
 from tollbook.bench import commands as bench_commands
 from tollbook.demo import commands as demo_commands
+from tollbook.drill import commands as drill_commands
 
 _MODULES = [
     stack_commands,
@@ -36,6 +37,7 @@ _MODULES = [
     billing_commands,
     demo_commands,
     bench_commands,
+    drill_commands,
 ]
 
 
