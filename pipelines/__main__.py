@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import clickhouse_connect
 import psycopg
+import redis
 from bytewax.errors import BytewaxRuntimeError
 from bytewax.run import cli_main
 
@@ -36,7 +37,7 @@ from pipelines.postgres_logs import PostgresLogs
 from pipelines.postgres_replacements import PostgresReplacements
 from pipelines.postgres_segments import PostgresSegments
 from pipelines.progress import Mark
-from pipelines.redis_identities import RedisIdentities, open_redis
+from pipelines.redis_identities import RedisIdentities
 from pipelines.segment import Segment, SlicePlan
 from pipelines.settings import WorkerSettings
 from pipelines.verdict import Judge
@@ -103,7 +104,6 @@ class Servers:
             ),
             writer=ClickHouseWriter(self.clickhouse),
             flushed=_log_flush,
-            delayed=_log_delay,
         )
         archive, desk = ClickHouseArchive(self.clickhouse), self._desk(worker, seed)
         partitions = {log.log: log.partitions for log in plan.logs}
@@ -136,7 +136,7 @@ class Servers:
     def _memory(self) -> tuple[RedisIdentities, int]:
         seed, deployment = self.book.deployment()
         memory = RedisIdentities(
-            open_redis(self.settings.redis_url), deployment, self.settings.slice_events
+            redis.Redis.from_url(self.settings.redis_url), deployment, self.settings.slice_events
         )
         memory.check_settings()
         return memory, seed
@@ -245,11 +245,6 @@ def _log_flush(flushes: Sequence[Flush], rows: dict[str, int], seconds: float) -
     places = " ".join(f"{flush.at}<{flush.next_offset}" for flush in flushes)
     counts = " ".join(f"{table}={count}" for table, count in rows.items())
     _say(f"wrote {places} {counts} ms={seconds * 1000:.0f}")
-
-
-def _log_delay(error: TransientError, pause: float) -> None:
-    """Say, once per try, that a write has to wait."""
-    _say(f"waiting {pause:.1f} s: {error}")
 
 
 def _say(text: str) -> None:

@@ -2,9 +2,8 @@
 
 Identities of a partition lie in slices (dropped whole when the horizon passes them), packed into
 small hashes by identity. A marker says which range [low slice, F) Redis holds completely, for
-which run of the server, under which token, and after how many evictions; a Redis that was flushed,
-restarted, restored or made to evict fails that check, and the range is refilled. Holding less
-makes it slower, never wrong.
+which run of the server and under which token; a flushed, restarted or restored Redis fails that
+check, and the range is refilled. Holding less makes it slower, never wrong.
 """
 
 import uuid
@@ -13,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
 
 from pipelines.position import POSITION_BYTES, position_bytes, position_from_bytes
 from pipelines.segment import SLICE_EVENTS, Segment
@@ -28,19 +25,14 @@ _BUCKETS_MAX = 65536
 _BUCKET_ENTRIES = 32
 """Of a full slice: fewer cost keys of their own, more are searched for long."""
 _DROP_BUCKETS = 4096
-_ANSWER_SECONDS = 60.0
-_TRIES = 25
-"""About 20 seconds of a Redis that refuses connections; the supervisor tries on from there."""
 
 # A claim is 29 bytes: bucket 2, field 10, value 17 (position 9, body hash 8).
 _CLAIM = """
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)')
-local m = redis.call('HMGET', KEYS[1]..':m', 'run', 'token', 'low', 'F', 'evicted')
+local m = redis.call('HMGET', KEYS[1]..':m', 'run', 'token', 'low', 'F')
 local slice, low = tonumber(ARGV[1]), tonumber(ARGV[2])
 local a, b = tonumber(ARGV[3]), tonumber(ARGV[4])
-if m[1] ~= run or m[5] ~= evicted or not m[2] then return false end
-if redis.call('GET', KEYS[1]..':t') ~= m[2] then return false end
+if m[1] ~= run or not m[2] or redis.call('GET', KEYS[1]..':t') ~= m[2] then return false end
 if tonumber(m[3]) > low or a > tonumber(m[4]) then return false end
 local s, out, n = ARGV[5], {}, 0
 for i = 1, #s, 29 do
@@ -76,10 +68,8 @@ end
 _MARK = """
 if redis.call('GET', KEYS[1]..':t') ~= ARGV[1] then return 0 end
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)')
-if run ~= ARGV[4] or evicted ~= ARGV[5] then return 0 end
-redis.call('HSET', KEYS[1]..':m', 'run', run, 'token', ARGV[1], 'low', ARGV[2], 'F', ARGV[3],
-  'evicted', evicted)
+if run ~= ARGV[4] then return 0 end
+redis.call('HSET', KEYS[1]..':m', 'run', run, 'token', ARGV[1], 'low', ARGV[2], 'F', ARGV[3])
 return 1
 """
 
@@ -118,16 +108,6 @@ def pack(claims: Claims, buckets: int) -> bytes:
     return packed.tobytes()
 
 
-def open_redis(url: str) -> redis.Redis:
-    """Return a client that waits out a restart: every command of ours may be given again."""
-    return redis.Redis.from_url(
-        url,
-        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), _TRIES),
-        retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
-        socket_timeout=_ANSWER_SECONDS,
-    )
-
-
 @dataclass(slots=True)
 class RedisIdentities:
     """An `IdentityMemory` on a Redis that must not evict."""
@@ -163,7 +143,6 @@ class RedisIdentities:
         """Take the identities of `[horizon, end)` and vouch for them; see `IdentityMemory`."""
         key, token = self._key(segment), uuid.uuid4().hex
         run = self.client.info("server")["run_id"]
-        evicted = self.client.info("stats")["evicted_keys"]
         self.client.set(f"{key}:t", token)
         fill = self.client.register_script(_FILL)
         for slice_number, parts in slices:
@@ -174,7 +153,7 @@ class RedisIdentities:
                         keys=[key], args=[slice_number, packed[at : at + _CLAIM_BYTES * _FILL_ROWS]]
                     )
         self.client.register_script(_MARK)(
-            keys=[key], args=[token, segment.horizon_slice, end, run, evicted]
+            keys=[key], args=[token, segment.horizon_slice, end, run]
         )
 
     def drop_before(self, segment: Segment) -> None:

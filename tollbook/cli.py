@@ -22,7 +22,6 @@ from tollbook import (
 )
 from tollbook.bench import commands as bench_commands
 from tollbook.demo import commands as demo_commands
-from tollbook.drill import commands as drill_commands
 
 _MODULES = [
     stack_commands,
@@ -37,7 +36,6 @@ _MODULES = [
     billing_commands,
     demo_commands,
     bench_commands,
-    drill_commands,
 ]
 
 

@@ -6,21 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 
+from tests.crash.test_counting_survives_kills import kill
 from tests.e2e.log_world import own, tollbook
-from tests.embedded_stack import EmbeddedStack, run_tollbook, wait_until
+from tests.embedded_stack import EmbeddedStack, run_tollbook
 from tests.feed import Truth, send_all, utc_now
 from tests.metering import check_totals, create_meters
 
 __all__ = ["own"]
 EVENTS = 10_000
-
-
-def kill(stack: EmbeddedStack, part: str) -> None:
-    """Kill a part as soon as it runs, and wait for the one that is started instead."""
-    wait_until(lambda: stack.read().pids.get(part) is not None, 30)
-    before = stack.read().pids[part]
-    os.kill(before, signal.SIGKILL)
-    wait_until(lambda: stack.read().pids.get(part, before) != before, 30)
 
 
 def feed_while(stack: EmbeddedStack, name: str, act: Callable[[], None]) -> None:

@@ -1,1 +1,0 @@
-"""`tollbook drill`: faults on purpose, on real servers, against a truth written down before."""
