@@ -182,7 +182,7 @@ def much(database: Any) -> Any:
             " CROSS JOIN (SELECT concat('s', toString(arrayJoin(range(30)))) AS subject) AS s"
         )
         database.command(
-            "INSERT INTO usage_events SELECT tenant, type, subject,"
+            "INSERT INTO usage_events (* EXCEPT (replacement)) SELECT tenant, type, subject,"
             f" toDateTime64('2026-0{month}-01 00:00:00', 6, 'UTC') + number * 900, 'x',"
             " toString(number), '{}', '', false, now64(3), toFixedString('', 16), 0, 0,"
             f" {month} * 1000000 + number, 0 FROM numbers(2000) AS n"
