@@ -2,8 +2,9 @@
 
 Identities of a partition lie in slices (dropped whole when the horizon passes them), packed into
 small hashes by identity. A marker says which range [low slice, F) Redis holds completely, for
-which run of the server and under which token; a flushed, restarted or restored Redis fails that
-check, and the range is refilled. Holding less makes it slower, never wrong.
+which run of the server, under which token, and after how many evictions; a Redis that was flushed,
+restarted, restored or made to evict fails that check, and the range is refilled. Holding less
+makes it slower, never wrong.
 """
 
 import uuid
@@ -29,10 +30,12 @@ _DROP_BUCKETS = 4096
 # A claim is 29 bytes: bucket 2, field 10, value 17 (position 9, body hash 8).
 _CLAIM = """
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-local m = redis.call('HMGET', KEYS[1]..':m', 'run', 'token', 'low', 'F')
+local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)')
+local m = redis.call('HMGET', KEYS[1]..':m', 'run', 'token', 'low', 'F', 'evicted')
 local slice, low = tonumber(ARGV[1]), tonumber(ARGV[2])
 local a, b = tonumber(ARGV[3]), tonumber(ARGV[4])
-if m[1] ~= run or not m[2] or redis.call('GET', KEYS[1]..':t') ~= m[2] then return false end
+if m[1] ~= run or m[5] ~= evicted or not m[2] then return false end
+if redis.call('GET', KEYS[1]..':t') ~= m[2] then return false end
 if tonumber(m[3]) > low or a > tonumber(m[4]) then return false end
 local s, out, n = ARGV[5], {}, 0
 for i = 1, #s, 29 do
@@ -68,8 +71,10 @@ end
 _MARK = """
 if redis.call('GET', KEYS[1]..':t') ~= ARGV[1] then return 0 end
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-if run ~= ARGV[4] then return 0 end
-redis.call('HSET', KEYS[1]..':m', 'run', run, 'token', ARGV[1], 'low', ARGV[2], 'F', ARGV[3])
+local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)')
+if run ~= ARGV[4] or evicted ~= ARGV[5] then return 0 end
+redis.call('HSET', KEYS[1]..':m', 'run', run, 'token', ARGV[1], 'low', ARGV[2], 'F', ARGV[3],
+  'evicted', evicted)
 return 1
 """
 
@@ -143,6 +148,7 @@ class RedisIdentities:
         """Take the identities of `[horizon, end)` and vouch for them; see `IdentityMemory`."""
         key, token = self._key(segment), uuid.uuid4().hex
         run = self.client.info("server")["run_id"]
+        evicted = self.client.info("stats")["evicted_keys"]
         self.client.set(f"{key}:t", token)
         fill = self.client.register_script(_FILL)
         for slice_number, parts in slices:
@@ -153,7 +159,7 @@ class RedisIdentities:
                         keys=[key], args=[slice_number, packed[at : at + _CLAIM_BYTES * _FILL_ROWS]]
                     )
         self.client.register_script(_MARK)(
-            keys=[key], args=[token, segment.horizon_slice, end, run]
+            keys=[key], args=[token, segment.horizon_slice, end, run, evicted]
         )
 
     def drop_before(self, segment: Segment) -> None:

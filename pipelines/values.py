@@ -54,15 +54,20 @@ def _cast(kind: Kind, values: list[Any]) -> Any:
     if kind == "number":
         whole = pa.array(values, pa.int64())
         least, greatest = pc.min_max(whole).as_py().values()
-        if len(values) and max(-least, greatest) >= _VALUE_LIMIT:
+        if len(values) and not _is_within(least, greatest):
             raise OverflowError
         return whole.cast(pa.decimal128(19, 0)).cast(VALUE_TYPE)
     texts = pa.array([raw.strip(b'"') for raw in values], pa.binary())
     exact = texts.cast(pa.string()).cast(VALUE_TYPE)
     least, greatest = pc.min_max(exact).as_py().values()
-    if len(values) and max(-least, greatest) >= _VALUE_LIMIT:
+    if len(values) and not _is_within(least, greatest):
         raise OverflowError
     return exact
+
+
+def _is_within(least: int | Decimal, greatest: int | Decimal) -> bool:
+    """Tell whether values have few enough digits; compares only, since arithmetic may round."""
+    return bool(least > -_VALUE_LIMIT and greatest < _VALUE_LIMIT)
 
 
 def _cast_what_can_be(
@@ -86,7 +91,7 @@ def _why_not(raw: bytes) -> str:
     text = raw.strip(b'"').decode(errors="replace")
     if not _NUMBER.fullmatch(text):
         return f"the value is not a number: {text[:40]}"
-    if abs(Decimal(text)) >= _VALUE_LIMIT:
+    if Decimal(text).copy_abs() >= _VALUE_LIMIT:
         return f"the value has more than {VALUE_DIGITS_MAX} digits before the point"
     return f"the value has more than {VALUE_SCALE} decimals"
 

@@ -95,6 +95,16 @@ def test_a_marker_of_another_run_of_the_server_is_not_believed(memory: RedisIden
     assert memory.claim(segment, 0, 1, claims_of(0, 1, 0)) is None
 
 
+def test_a_memory_that_has_evicted_anything_is_not_believed(memory: RedisIdentities) -> None:
+    segment = segment_of()
+    memory.refill(segment, 0, [])
+    assert memory.claim(segment, 0, 1, claims_of(0, 3, 0)) == {}
+    evicted = int(memory.client.hget(f"{memory._key(segment)}:m", "evicted") or -1)
+    assert evicted == int(memory.client.info("stats")["evicted_keys"])
+    memory.client.hset(f"{memory._key(segment)}:m", "evicted", evicted + 1)
+    assert memory.claim(segment, 1, 2, claims_of(0, 1, 1)) is None
+
+
 def test_older_slices_are_looked_at_down_to_the_horizon(memory: RedisIdentities) -> None:
     old = claims_of(0, 5, 0)
     memory.refill(segment_of(1, 0), 1, [(0, [old])])

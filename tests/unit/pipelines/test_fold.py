@@ -97,6 +97,14 @@ def test_minus_zero_and_the_greatest_values_count() -> None:
     assert total(found) == top
 
 
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_the_greatest_value_with_all_decimals_counts_on_either_side_of_zero(sign: str) -> None:
+    text = f"{sign}{'9' * 18}.{'9' * 12}"
+    found = fold(events(b'{"v":%s}' % text.encode()), aggregation="sum", value="$.v")
+    assert not found.rejections
+    assert [worth[1] for worth in found.worth_by_key().values()] == [Decimal(text)]
+
+
 def test_windows_are_half_open_and_start_at_their_multiples() -> None:
     found = fold(events(b"", b"", b"", b"", minutes=5), aggregation="count", window="15m")
     starts = {key[3]: worth[0] for key, worth in found.worth_by_key().items()}
