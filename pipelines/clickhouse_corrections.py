@@ -40,8 +40,7 @@ class ClickHouseCorrections:
     ) -> Mapping[Position, Target]:
         """Return the events that are stored; see `CorrectionTables`."""
         hashes = {identity_of(tenant, each.source, each.id, self.seed) for each in wanted}
-        before = f"((at_log, at_partition) != ({at.log}, {at.partition}) OR at_offset < {below})"
-        return self.of_identities(tenant, hashes, before)
+        return self.of_identities(tenant, hashes, corrected_before(at, below))
 
     def of_events(
         self, tenant: str, names: Sequence[tuple[str, str]]
@@ -100,35 +99,41 @@ class ClickHouseCorrections:
                 found[place] = target_of(row, corrections.get(place, ()))
         return found
 
-    def listed(
-        self,
-        tenant: str,
-        *,
-        interval_us: tuple[int, int] | None,
-        ranges: Ranges | None,
-        after: Position | None,
-        limit: int,
-    ) -> list[Done]:
-        """Return corrections by position: of event times in an interval, in ranges of the log."""
-        where = ["true"]
-        if interval_us is not None:
-            where.append(f"time >= fromUnixTimestamp64Micro({interval_us[0]})")
-            where.append(f"time < fromUnixTimestamp64Micro({interval_us[1]})")
-        if ranges is not None:
-            places = [
-                f"(at_log = {at.log} AND at_partition = {at.partition}"
-                f" AND at_offset >= {start} AND at_offset < {end})"
-                for at, (start, end) in ranges.items()
-            ]
-            where.append(f"({' OR '.join(places) or 'false'})")
-        if after is not None:
-            where.append(f"({_AT}) > {place_of(after)}")
-        chosen = (
-            f"({_AT}) IN (SELECT {_AT} FROM usage_corrections"
-            f" WHERE tenant = {{tenant:String}} AND {' AND '.join(where)}"
-            f" GROUP BY {_AT} ORDER BY {_AT} LIMIT {limit})"
-        )
-        return summed_up(corrected_rows(self.client, chosen, f"{_AT}, sign", {"tenant": tenant}))
+
+def listed_corrections(
+    client: Any,
+    tenant: str,
+    *,
+    interval_us: tuple[int, int] | None,
+    ranges: Ranges | None,
+    after: Position | None,
+    limit: int,
+) -> list[Done]:
+    """Return corrections by position: of event times in an interval, in ranges of the log."""
+    where = ["true"]
+    if interval_us is not None:
+        where.append(f"time >= fromUnixTimestamp64Micro({interval_us[0]})")
+        where.append(f"time < fromUnixTimestamp64Micro({interval_us[1]})")
+    if ranges is not None:
+        places = [
+            f"(at_log = {at.log} AND at_partition = {at.partition}"
+            f" AND at_offset >= {start} AND at_offset < {end})"
+            for at, (start, end) in ranges.items()
+        ]
+        where.append(f"({' OR '.join(places) or 'false'})")
+    if after is not None:
+        where.append(f"({_AT}) > {place_of(after)}")
+    chosen = (
+        f"({_AT}) IN (SELECT {_AT} FROM usage_corrections"
+        f" WHERE tenant = {{tenant:String}} AND {' AND '.join(where)}"
+        f" GROUP BY {_AT} ORDER BY {_AT} LIMIT {limit})"
+    )
+    return summed_up(corrected_rows(client, chosen, f"{_AT}, sign", {"tenant": tenant}))
+
+
+def corrected_before(at: LogPartition, below: int) -> str:
+    """Say that a correction stands before a record, or in another partition."""
+    return f"((at_log, at_partition) != ({at.log}, {at.partition}) OR at_offset < {below})"
 
 
 def corrected_rows(client: Any, where: str, order: str, values: dict[str, Any]) -> list[Row]:

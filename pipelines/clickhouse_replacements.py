@@ -8,7 +8,11 @@ import pyarrow as pa
 from clickhouse_connect.driver.exceptions import OperationalError
 
 from pipelines.clickhouse_clauses import ARROW_SETTINGS
-from pipelines.clickhouse_corrections import ClickHouseCorrections, corrected_rows
+from pipelines.clickhouse_corrections import (
+    ClickHouseCorrections,
+    corrected_before,
+    corrected_rows,
+)
 from pipelines.clickhouse_dead_letters import rows_of
 from pipelines.correcting import TARGET_SCHEMA, Row, Target
 from pipelines.outage import TransientError
@@ -38,23 +42,25 @@ class ClickHouseReplacements:
 
     def corrected(self, replacement: Replacement, scope: Scope) -> Iterator[Target]:
         """Yield events in the range that were corrected; see `ReplacementTables`."""
+        before = corrected_before(scope.at, scope.below)
         sql = (
             "SELECT DISTINCT hex(identity) FROM usage_corrections"
-            f" WHERE {_in_range(replacement)} AND {_own(scope)} AND {_before(scope)}"
+            f" WHERE {_in_range(replacement)} AND {_own(scope)} AND {before}"
         )
         hashes = [row[0] for row in rows_of(self.client, sql, _values(replacement))]
         identities = [bytes.fromhex(text) for text in hashes]
-        found = self.corrections.of_identities(replacement.tenant, identities, _before(scope))
+        found = self.corrections.of_identities(replacement.tenant, identities, before)
         for place, target in sorted(found.items()):
             if place.at == scope.at or place.at.log < scope.at.log:
                 yield target
 
     def replaced(self, replacement: Replacement, scope: Scope) -> Iterator[list[Row]]:
         """Yield, in pieces, what this replacement did last; see `ReplacementTables`."""
+        before = corrected_before(scope.at, scope.below)
         mine = (
             f"request = {{replacement:String}} AND kind = 'replace' AND {_own(scope)}"
-            f" AND {_before(scope)} AND ({_PLACE}, revision) IN (SELECT {_PLACE}, max(revision)"
-            f" FROM usage_corrections WHERE tenant = {{tenant:String}} AND {_before(scope)}"
+            f" AND {before} AND ({_PLACE}, revision) IN (SELECT {_PLACE}, max(revision)"
+            f" FROM usage_corrections WHERE tenant = {{tenant:String}} AND {before}"
             f" GROUP BY {_PLACE})"
         )
         rows = corrected_rows(self.client, mine, f"{_PLACE}, {_AT}", _values(replacement))
@@ -73,11 +79,12 @@ class ClickHouseReplacements:
         return bool(found)
 
     def _events(self, replacement: Replacement, scope: Scope, which: str) -> Iterator[Any]:
+        before = corrected_before(scope.at, scope.below)
         sql = (
             f"SELECT {', '.join(TARGET_SCHEMA.names)} FROM usage_events FINAL"
             f" WHERE {_in_range(replacement)} AND {which} AND {_own(scope)}"
             f" AND ({_PLACE}) NOT IN (SELECT {_PLACE} FROM usage_corrections"
-            f"  WHERE tenant = {{tenant:String}} AND {_before(scope)}) ORDER BY {_PLACE}"
+            f"  WHERE tenant = {{tenant:String}} AND {before}) ORDER BY {_PLACE}"
         )
         try:
             with self.client.query_arrow_stream(
@@ -128,9 +135,3 @@ def _own(scope: Scope) -> str:
         f"((log = {at.log} AND partition = {at.partition} AND offset < {scope.below})"
         f" OR (log < {at.log} AND {subject} % {scope.partitions} = {at.partition}))"
     )
-
-
-def _before(scope: Scope) -> str:
-    """Say that a correction stands before the scope's record."""
-    at = scope.at
-    return f"((at_log, at_partition) != ({at.log}, {at.partition}) OR at_offset < {scope.below})"

@@ -9,7 +9,7 @@ A correction that does not win is a conflict, kept as a dead letter.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from ingest.event import parse_time
 from pipelines.correction import Correction, CorrectionRecord, Kind
 from pipelines.position import LogPartition, Position
+from pipelines.progress import instant_text
 from pipelines.record import COUNTED_SCHEMA, DeadLetter, moment_of
 from pipelines.replacement import replacement_of
 
@@ -217,7 +218,7 @@ class Done:
             "author": row["author"],
             "reason": row["reason"],
             "request": row["request"],
-            "corrected_at": _text(row["corrected_at"]),
+            "corrected_at": instant_text(row["corrected_at"]),
         }
 
 
@@ -225,11 +226,7 @@ def _form(row: Row | None) -> dict[str, Any] | None:
     if row is None:
         return None
     data = msgspec.Raw(row["data"]) if row["data"] else None
-    return {"time": _text(row["time"]), "data": data}
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return {"time": instant_text(row["time"]), "data": data}
 
 
 def summed_up(rows: Sequence[Row]) -> list[Done]:

@@ -8,11 +8,13 @@ instant: midnight, or where a change skips midnight, the change. Times are micro
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
+
+from ingest.event import EPOCH, microseconds
 
 WindowSize = Literal["minute", "hour", "day", "month"]
 
@@ -23,7 +25,6 @@ DAY_US = 24 * HOUR_US
 WINDOWS_MAX = 10_000
 """As many days or months can be asked at once."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _GRID_US = {"minute": MINUTE_US, "hour": HOUR_US}
 _SCAN = timedelta(days=2)
 
@@ -122,10 +123,10 @@ def _days(size: WindowSize, day: date) -> Iterator[date]:
 
 def _first_instant(day: date, zone: ZoneInfo) -> int:
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
-    at_us = _us(midnight)
+    at_us = microseconds(midnight)
     if _local(at_us, zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
         return at_us
-    return _change(_us(midnight.replace(fold=1)), at_us, zone)
+    return _change(microseconds(midnight.replace(fold=1)), at_us, zone)
 
 
 def _grid(size_us: int, zone: ZoneInfo, start_us: int, end_us: int) -> Grid:
@@ -164,8 +165,4 @@ def _offset_us(at_us: int, zone: ZoneInfo) -> int:
 
 
 def _local(at_us: int, zone: ZoneInfo) -> datetime:
-    return (_EPOCH + timedelta(microseconds=at_us)).astimezone(zone)
-
-
-def _us(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (EPOCH + timedelta(microseconds=at_us)).astimezone(zone)

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Json
 
+from ingest.event import microseconds
 from pipelines.cut import AsOf, EffectiveMeter, FixedCut, Proposal
 from pipelines.fold import ActiveMeter
 from pipelines.meter import MeterDefinition
@@ -18,7 +19,6 @@ from pipelines.postgres_replacements import PostgresReplacements
 from pipelines.usage import Cut
 
 _FOREVER_US = 1 << 62
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -173,7 +173,7 @@ class PostgresCuts:
         ).fetchall()
         if not rows:
             raise LookupError(f"no meter {key}; `tollbook apply` creates meters from YAML")
-        starts = [-_FOREVER_US if at is None else _microseconds(at) for *_, at in rows]
+        starts = [-_FOREVER_US if at is None else microseconds(at) for *_, at in rows]
         ends = [*starts[1:], _FOREVER_US]
         return [
             EffectiveMeter(
@@ -218,8 +218,3 @@ class PostgresCuts:
             f"SELECT tenant, number, at, facts_revision FROM cuts WHERE {condition}", values
         ).fetchone()
         return Cut(row[0], row[1], row[2].astimezone(UTC), row[3]) if row else None
-
-
-def _microseconds(moment: datetime) -> int:
-    delta = moment - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds

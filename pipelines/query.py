@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.event import microseconds
 from pipelines.aggregation import value_of
 from pipelines.cut import AsOf, CutChain, EffectiveMeter, Ranges, since_activation
 from pipelines.edges import (
@@ -43,7 +44,6 @@ from pipelines.selection import (
     Selection,
     check_names,
     largest_window_us,
-    microseconds,
     select,
 )
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from ingest.event import microseconds
 from pipelines.chain import Chain
 from pipelines.cut import CutChain
 from pipelines.query import UsageQueries
 from pipelines.question import UsageQuestion
-from pipelines.selection import microseconds
 from pipelines.usage import ChangedUsage, Cut, Quantity, Span
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -6,12 +6,13 @@ is taken back and what was held counts. Reverting does the opposite.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 
 from ingest.event import microseconds
+from pipelines.progress import instant_text
 
 ATTRIBUTE = "replacement"
 Action = Literal["close", "revert"]
@@ -73,8 +74,8 @@ class Replacement:
         return {
             "name": self.name,
             "state": self.state,
-            "from": _text(self.start),
-            "to": _text(self.end),
+            "from": instant_text(self.start),
+            "to": instant_text(self.end),
             "subject": self.subject,
             "source": self.source,
             "type": self.type,
@@ -93,7 +94,3 @@ def replacement_of(extensions: bytes) -> str:
         return ""
     found = msgspec.json.decode(extensions).get(ATTRIBUTE, "")
     return found if isinstance(found, str) else ""
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

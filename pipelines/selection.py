@@ -9,15 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from ingest.event import microseconds
 from pipelines.cut import AsOf, EffectiveMeter
 from pipelines.local_windows import Grid, LocalWindows, local_windows
 from pipelines.meter import MeterDefinition
 from pipelines.question import TooMuchError, UnknownNameError, UsageQuestion
 from pipelines.usage import Span
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-EARLIEST_US = (datetime(1900, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-LATEST_US = (datetime(2200, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+EARLIEST_US = microseconds(datetime(1900, 1, 1, tzinfo=UTC))
+LATEST_US = microseconds(datetime(2200, 1, 1, tzinfo=UTC))
 """What can be asked lies between."""
 
 
@@ -180,8 +180,3 @@ def _clipped(span: Span, asked: tuple[int, int]) -> tuple[int, int]:
     if span.end is not None:
         end_us = min(end_us, microseconds(span.end))
     return start_us, end_us
-
-
-def microseconds(moment: datetime) -> int:
-    """Return an instant as microseconds since 1970."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from pipelines.clickhouse_corrections import ClickHouseCorrections
+from pipelines.clickhouse_corrections import listed_corrections
 from pipelines.outage import TransientError
 from pipelines.position import Position
 from pipelines.postgres_cuts import PostgresCuts
@@ -86,8 +86,8 @@ def add_corrections(
         stack = stack_of(asked.tenant)
         try:
             ranges = between(PostgresCuts(asked.connection), asked.tenant, since, until)
-            seed = 0  # looks nothing up by identity
-            found = ClickHouseCorrections(shared_clickhouse(stack.clickhouse_url), seed).listed(
+            found = listed_corrections(
+                shared_clickhouse(stack.clickhouse_url),
                 asked.tenant,
                 interval_us=interval_us(start, end),
                 ranges=ranges,

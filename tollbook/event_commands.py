@@ -134,13 +134,14 @@ def list_corrections(
     """List corrections in the order of the log, by event time or between two cuts."""
     import msgspec  # noqa: PLC0415
 
-    from pipelines.clickhouse_corrections import ClickHouseCorrections  # noqa: PLC0415
+    from pipelines.clickhouse_corrections import listed_corrections  # noqa: PLC0415
     from pipelines.postgres_cuts import PostgresCuts  # noqa: PLC0415
     from tollbook.corrections_asked import between, interval_us  # noqa: PLC0415
 
     with servers(data_dir) as (stack, connection, clickhouse):
         try:
-            found = ClickHouseCorrections(clickhouse, seed=0).listed(
+            found = listed_corrections(
+                clickhouse,
                 stack.tenant,
                 interval_us=interval_us(start, end),
                 ranges=between(PostgresCuts(connection), stack.tenant, since, until),
