@@ -17,6 +17,7 @@ TENANT_TABLES = (
     "usage_events",
     "usage_duplicates",
     "usage_dead_letters",
+    "usage_quarantine",
     "usage_rejections",
     "usage_corrections",
     "usage_audit_voids",

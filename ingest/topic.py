@@ -21,6 +21,7 @@ ARROW_CONTENT_TYPE = b"application/vnd.apache.arrow.stream"
 TICK_CONTENT_TYPE = b"application/vnd.tollbook.tick+json"
 CORRECTION_CONTENT_TYPE = b"application/vnd.tollbook.correction+json"
 REPLACEMENT_CONTENT_TYPE = b"application/vnd.tollbook.replacement+json"
+RELEASE_CONTENT_TYPE = b"application/vnd.tollbook.release+json"
 CLOUDEVENT_CONTENT_TYPE = b"application/cloudevents+json"
 
 RECORD_BYTES_MAX = 8 * 1024 * 1024

@@ -37,6 +37,7 @@ from pipelines.postgres_logs import PostgresLogs
 from pipelines.postgres_replacements import PostgresReplacements
 from pipelines.postgres_segments import PostgresSegments
 from pipelines.progress import Mark
+from pipelines.quarantine import Streams, alarms_of
 from pipelines.redis_identities import RedisIdentities
 from pipelines.segment import Segment, SlicePlan
 from pipelines.settings import WorkerSettings
@@ -60,6 +61,9 @@ class Servers:
     topics: KafkaTopics
     suspended: dict[LogPartition, str] = field(default_factory=dict)
     """Partitions whose segments were not as agreed, and how; until this process ends."""
+    alarms: Sequence[str] = ()
+    quarantined: Mapping[LogPartition, Streams] = field(default_factory=dict)
+    """What was told last."""
 
     @classmethod
     def connect(cls, settings: WorkerSettings, share: Share) -> "Servers":
@@ -103,7 +107,7 @@ class Servers:
                 self.settings.kafka_bootstrap, plan.logs, {at: starts[at] for at in plan.places}
             ),
             writer=ClickHouseWriter(self.clickhouse),
-            flushed=_log_flush,
+            flushed=lambda *written: self._flushed(worker, *written),
         )
         archive, desk = ClickHouseArchive(self.clickhouse), self._desk(worker, seed)
         partitions = {log.log: log.partitions for log in plan.logs}
@@ -121,8 +125,24 @@ class Servers:
                 slice_starts=slice_starts,
                 next_offset=starts[at],
                 time_max_us=marks.get(at, Mark(0, 0)).time_max_us,
+                bad_events_max=self.settings.bad_events_max,
             )
+        self.alarms = plan.alarms
         return plan, worker
+
+    def _flushed(
+        self, worker: Worker, flushes: Sequence[Flush], rows: dict[str, int], seconds: float
+    ) -> None:
+        _log_flush(flushes, rows, seconds)
+        if self.quarantined != _quarantined(worker):
+            self.say_alarms(worker)
+
+    def say_alarms(self, worker: Worker) -> None:
+        """Say what a person has to mend, instead of what was said before."""
+        self.quarantined = _quarantined(worker)
+        _say("alarms end")
+        for alarm in (*self.alarms, *alarms_of(self.quarantined)):
+            _say(f"alarm: {alarm}")
 
     def _desk(self, worker: Worker, seed: int) -> Desk:
         corrections = ClickHouseCorrections(self.clickhouse, seed)
@@ -186,10 +206,8 @@ def main() -> int:
 
 def _run(servers: Servers, plan: Plan, worker: Worker) -> None:
     """Count by a plan until another one is needed."""
-    # What the supervisor shows until the next plan.
-    _say("alarms end")
-    for alarm in plan.alarms:
-        _say(f"alarm: {alarm}")
+    # What the supervisor shows until there is other to be told.
+    servers.say_alarms(worker)
     # The supervisor takes a worker that says this for ready.
     _say(f"ready: reads partitions {','.join(map(str, plan.places)) or '(none)'}")
     ended = threading.Event()
@@ -234,6 +252,11 @@ def _cause_of(error: BaseException) -> BaseException:
     while isinstance(error, BytewaxRuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def _quarantined(worker: Worker) -> dict[LogPartition, Streams]:
+    held = {at: log.segment.streams for at, log in worker.logs.items() if log.segment is not None}
+    return {at: Streams(streams.quarantined) for at, streams in held.items() if streams.quarantined}
 
 
 def _start_of(segment: Segment | None) -> int:

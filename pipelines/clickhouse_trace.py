@@ -1,5 +1,6 @@
 """Reads what is stored of one event: where it stands, its copies, its rejections."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,11 +8,13 @@ from clickhouse_connect.driver.exceptions import OperationalError
 
 from pipelines.clickhouse_corrections import corrected_rows
 from pipelines.clickhouse_dead_letters import KEY, ClickHouseDeadLetters, place_of, rows_of
+from pipelines.clickhouse_quarantine import ClickHouseQuarantine
 from pipelines.correcting import Row
 from pipelines.dead_letter import KeptLetter
 from pipelines.outage import TransientError
 from pipelines.position import LogPartition, Position
 from pipelines.record import COUNTED_SCHEMA
+from pipelines.releaser import Vector
 from pipelines.trace import StoredRejection
 
 _POSITIONS_MAX = 100
@@ -22,6 +25,8 @@ class ClickHouseTrace:
     """An `EventTables` over the tables usage_*; the client may be shared."""
 
     client: Any
+    released: Callable[[str, str], Vector]
+    """Below which offsets all that was set aside of a source was sent again."""
 
     def positions(self, identity: bytes) -> list[Position]:
         """Return where an identity was first seen; see `EventTables`."""
@@ -106,3 +111,9 @@ class ClickHouseTrace:
     def letters(self, tenant: str, source: str, event_id: str, limit: int) -> list[KeptLetter]:
         """Return dead letters whose JSON names a source and id; see `EventTables`."""
         return ClickHouseDeadLetters(self.client).of_event(tenant, source, event_id, limit)
+
+    def set_aside(self, tenant: str, source: str, event_id: str, limit: int) -> list[KeptLetter]:
+        """Return where an event waits in quarantine; see `EventTables`."""
+        released = self.released(tenant, source)
+        tables = ClickHouseQuarantine(self.client)
+        return tables.of_event(tenant, source, event_id, released, limit)

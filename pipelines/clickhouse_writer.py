@@ -1,7 +1,7 @@
 """Writes what the partitions of a worker have flushed into ClickHouse.
 
-The order makes a crash harmless: events, identities, copies, dead letters, rejections and
-corrections; then windows; then progress. Every insert is waited for.
+The order makes a crash harmless: events, identities, copies, dead letters, quarantine, rejections
+and corrections; then windows; then progress. Every insert is waited for.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.partition import STORED_SCHEMA, Flush
+from pipelines.quarantine import QUARANTINED_SCHEMA
 from pipelines.record import DeadLetter
 
 _MONTHS_PER_INSERT = 50
@@ -44,6 +45,9 @@ class ClickHouseWriter:
         self._insert_rows(
             "usage_dead_letters", [letter_row(d) for f in flushes for d in f.dead_letters], rows
         )
+        aside = [_with_place(t, f, QUARANTINED_SCHEMA) for f in flushes for t in f.quarantined]
+        if aside:
+            self._insert("usage_quarantine", pa.concat_tables(aside).combine_chunks(), rows)
         self._insert_rows(
             "usage_rejections", [_rejection_row(f, r) for f in flushes for r in f.rejections], rows
         )
@@ -59,7 +63,7 @@ class ClickHouseWriter:
         return rows
 
     def _write_events(self, flushes: Sequence[Flush], rows: dict[str, int]) -> None:
-        tables = [_with_place(table, f) for f in flushes for table in f.events]
+        tables = [_with_place(table, f, STORED_SCHEMA) for f in flushes for table in f.events]
         if not tables:
             return
         events = pa.concat_tables(tables)
@@ -84,8 +88,8 @@ class ClickHouseWriter:
             self._insert(table, pa.Table.from_pylist(data), rows)
 
 
-def _with_place(table: Any, flush: Flush) -> Any:
-    assert table.schema.equals(STORED_SCHEMA)  # noqa: S101 - written by PartitionLog
+def _with_place(table: Any, flush: Flush, schema: Any) -> Any:
+    assert table.schema.equals(schema)  # noqa: S101 - written by PartitionLog
     for name, value in (("log", flush.at.log), ("partition", flush.at.partition)):
         table = table.append_column(name, pa.repeat(pa.scalar(value, pa.uint16()), table.num_rows))
     return table

@@ -23,6 +23,7 @@ from pipelines.dead_letter import conflict_letter
 from pipelines.fold import ActiveMeter, Rejection, fold_all, negated
 from pipelines.identity import body_hashes, identities
 from pipelines.position import LogPartition, Position
+from pipelines.quarantine import BAD_EVENTS_MAX, StreamCounts
 from pipelines.record import (
     COUNTED_SCHEMA,
     DeadLetter,
@@ -111,6 +112,7 @@ class Flush:
     events: list[Any] = field(default_factory=list)
     duplicates: list[Duplicate] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    quarantined: list[Any] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     corrections: list[Any] = field(default_factory=list)
     closed: list[Closed] = field(default_factory=list)
@@ -136,6 +138,8 @@ class PartitionLog:
     slice_starts: dict[int, tuple[int, int]]
     next_offset: int
     time_max_us: int = 0
+    bad_events_max: int = BAD_EVENTS_MAX
+    """See `pipelines.quarantine`."""
     _progress: SegmentProgress = field(default_factory=lambda: SegmentProgress(0))
     _windows: SegmentWindows | None = None
     _meters: list[ActiveMeter] = field(default_factory=list)
@@ -172,6 +176,7 @@ class PartitionLog:
                     yield self.take_flush()
                 self._roll(item)
             self._progress.add(item.record.append_ms, len(item.record.value), item.event_count)
+            self._watch(item)
             if item.second_thought is not None:
                 self._count(run)
                 run = []
@@ -196,8 +201,16 @@ class PartitionLog:
             return True
         if item.record.offset == self.segment.start_offset:
             return False
-        forced = item.tick is not None and item.tick.start
-        return starts_segment(self.segment, self._progress, item.record.append_ms, forced=forced)
+        append_ms, forced = item.record.append_ms, item.starts_segment
+        return starts_segment(self.segment, self._progress, append_ms, forced=forced)
+
+    def _watch(self, item: Decoded) -> None:
+        """Count what streams send, where any of it is bad."""
+        streams = self._progress.streams
+        if item.dead_letter is not None:
+            streams.add_unreadable(item.dead_letter)
+        elif item.batch is not None:
+            streams.add_readable(item.batch)
 
     def _roll(self, item: Decoded) -> None:
         offset, append_ms = item.record.offset, item.record.append_ms
@@ -206,7 +219,13 @@ class PartitionLog:
             self.slice_starts = {0: (offset, append_ms)}
         else:
             computed = next_segment(
-                self.segment, self._progress, offset, append_ms, self.plan, self.slice_starts
+                self.segment,
+                self._progress,
+                offset,
+                append_ms,
+                self.plan,
+                self.slice_starts,
+                item.release,
             )
         self._enter(self.book.agree(computed))
 
@@ -219,7 +238,8 @@ class PartitionLog:
             for number, start in self.slice_starts.items()
             if number >= segment.horizon_slice
         }
-        self._progress = SegmentProgress(segment.started_at_ms)
+        streams = StreamCounts(segment.streams, self.bad_events_max)
+        self._progress = SegmentProgress(segment.started_at_ms, streams=streams)
         self._windows = SegmentWindows(segment)
         self._meters = self.book.meters(segment.definitions)
 
@@ -267,13 +287,18 @@ class PartitionLog:
 
     def _count(self, run: list[Decoded]) -> None:
         """Judge and fold a run of records of the current segment."""
-        self._pending.dead_letters += [d.dead_letter for d in run if d.dead_letter is not None]
-        events, strays = without_strays(
-            positioned(run), self.at, self.desk.replacement, self.desk.replacing
-        )
-        self._pending.dead_letters += strays
-        if not events.num_rows:
-            return
+        streams = self._progress.streams
+        unreadable = [d.dead_letter for d in run if d.dead_letter is not None]
+        letters, aside = streams.sorted_out(unreadable)
+        let_in, more = streams.let_in(positioned(run))
+        events, strays = without_strays(let_in, self.at, self.desk.replacement, self.desk.replacing)
+        self._pending.dead_letters += [*letters, *strays]
+        self._pending.quarantined += [*aside, *more]
+        conflicts = self._judge(events) if events.num_rows else []
+        streams.add_judged(let_in, [*strays, *conflicts])
+
+    def _judge(self, events: Any) -> list[DeadLetter]:
+        """Judge events and fold the new ones; return the conflicts among them."""
         assert self.segment is not None  # noqa: S101 - a run lies in a segment
         assert self._windows is not None  # noqa: S101
         claims = self._claims(events)
@@ -284,12 +309,13 @@ class PartitionLog:
         stored = events
         for name, hashes in (("identity", claims.identities), ("body_hash", claims.body_hashes)):
             stored = stored.append_column(STORED_SCHEMA.field(name), _fixed_binary(hashes))
+        conflicts = []
         if verdicts.repeats:
-            self._set_aside(events, claims, verdicts.repeats)
+            conflicts = self._set_aside(events, claims, verdicts.repeats)
             stored = stored.take(pa.array(np.flatnonzero(verdicts.is_new)))
             times_us = times_us[verdicts.is_new]
         if not stored.num_rows:
-            return
+            return conflicts
         held = held_rows(stored)
         live = stored if held is None else stored.filter(pa.array(~held))
         folds = fold_all(live, self._meters)
@@ -298,6 +324,7 @@ class PartitionLog:
             self._pending.rejections += fold.rejections
         self._pending.events.append(stored)
         self.time_max_us = max(self.time_max_us, int(times_us.max()))
+        return conflicts
 
     def _claims(self, events: Any) -> Claims:
         return Claims(
@@ -307,8 +334,9 @@ class PartitionLog:
             events.column("index").to_numpy(),
         )
 
-    def _set_aside(self, events: Any, claims: Claims, repeats: Any) -> None:
+    def _set_aside(self, events: Any, claims: Claims, repeats: Any) -> list[DeadLetter]:
         """Keep copies by position; a copy with another body is a conflict, kept with its bytes."""
+        conflicts = []
         rows = sorted(repeats)
         for row, event in zip(rows, events.take(pa.array(rows)).to_pylist(), strict=True):
             first: Seen = repeats[row]
@@ -323,9 +351,10 @@ class PartitionLog:
                 )
                 self._pending.duplicates.append(duplicate)
             else:
-                self._pending.dead_letters.append(
-                    conflict_letter(self.at, event, Position(self.at, first.offset, first.index))
-                )
+                counting = Position(self.at, first.offset, first.index)
+                conflicts.append(conflict_letter(self.at, event, counting))
+        self._pending.dead_letters += conflicts
+        return conflicts
 
 
 def _fixed_binary(rows: Any) -> Any:

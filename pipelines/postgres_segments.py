@@ -6,16 +6,18 @@ from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 from pipelines.fold import ActiveMeter
 from pipelines.meter import MeterDefinition
 from pipelines.partition import SegmentMismatchError
 from pipelines.position import LogPartition, Position
+from pipelines.quarantine import Streams
 from pipelines.segment import Segment
 
 _COLUMNS = (
     "log, partition, sequence, start_offset, started_at_ms, events_before, slice,"
-    " horizon_slice, horizon_offset, horizon_at_ms, definitions"
+    " horizon_slice, horizon_offset, horizon_at_ms, streams, definitions"
 )
 
 
@@ -31,10 +33,10 @@ class PostgresSegments:
         values = (
             segment.at.log, segment.at.partition, segment.sequence, segment.start_offset,
             segment.started_at_ms, segment.events_before, segment.slice, segment.horizon_slice,
-            segment.horizon_offset, segment.horizon_at_ms,
+            segment.horizon_offset, segment.horizon_at_ms, Jsonb(segment.streams.to_content()),
         )  # fmt: skip
         self.connection.execute(
-            f"INSERT INTO segments ({_COLUMNS}) SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
+            f"INSERT INTO segments ({_COLUMNS}) SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
             " coalesce(array_agg(definition_id ORDER BY definition_id), '{}') FROM meters"
             " ON CONFLICT DO NOTHING",
             values,
@@ -114,5 +116,6 @@ class PostgresSegments:
         if row is None:
             return None
         row["at"] = LogPartition(row.pop("log"), row.pop("partition"))
+        row["streams"] = Streams.from_content(row["streams"])
         row["definitions"] = tuple(row["definitions"])
         return Segment(**row)

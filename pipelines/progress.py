@@ -137,8 +137,14 @@ def to_content(progress: PartitionProgress) -> dict[str, Any]:
     }
 
 
-def total_content(partitions: Sequence[PartitionProgress]) -> dict[str, Any]:
-    """Return the progress of all partitions, and of all together, as JSON content."""
+def total_content(
+    partitions: Sequence[PartitionProgress],
+    quarantined: Mapping[str, Sequence[LogPartition]] | None = None,
+) -> dict[str, Any]:
+    """Return the progress of all partitions, and of all together, as JSON content.
+
+    With the sources of the asking tenant that are quarantined, and in which partitions.
+    """
     complete = min((each.complete_before_ms for each in partitions), default=None)
     return {
         "lag": sum(each.lag for each in partitions),
@@ -146,6 +152,10 @@ def total_content(partitions: Sequence[PartitionProgress]) -> dict[str, Any]:
         if complete is None
         else instant_text(_EPOCH + timedelta(milliseconds=complete)),
         "partitions": [to_content(each) for each in partitions],
+        "quarantined": [
+            {"source": source, "partitions": [str(at) for at in places]}
+            for source, places in (quarantined or {}).items()
+        ],
     }
 
 

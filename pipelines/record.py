@@ -12,17 +12,9 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from ingest import topic
 from ingest.event import EPOCH, Event, Reception, parse_event, to_batch
-from ingest.topic import (
-    ARROW_CONTENT_TYPE,
-    CLOUDEVENT_CONTENT_TYPE,
-    CORRECTION_CONTENT_TYPE,
-    EVENT_SCHEMA,
-    REPLACEMENT_CONTENT_TYPE,
-    TICK_CONTENT_TYPE,
-    Tick,
-    decode_record,
-)
+from ingest.topic import EVENT_SCHEMA, Tick, decode_record
 from pipelines.correction import CorrectionRecord
 from pipelines.position import LogPartition
 from pipelines.replacement import ReplacementRecord
@@ -67,22 +59,49 @@ class DeadLetter:
     reason: str
     body: bytes
     ingested_at_ms: int
+    source: str = ""
+    """Of an event: its source."""
+
+
+class ReleaseRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Ends the quarantine of a stream in the partition that it stands in; starts a segment."""
+
+    tenant: str
+    source: str
+
+    def to_value(self) -> bytes:
+        """Return the record's value."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_value(cls, value: bytes) -> "ReleaseRecord":
+        """Read a record's value; anything else raises ValueError."""
+        try:
+            return msgspec.json.decode(value, type=cls)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ValueError(f"not a release: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a record holds: exactly one of a batch, a tick, second thoughts or a dead letter."""
+    """What a record holds: exactly one of these."""
 
     record: Record
     batch: Any = None
     tick: Tick | None = None
     second_thought: CorrectionRecord | ReplacementRecord | None = None
+    release: ReleaseRecord | None = None
     dead_letter: DeadLetter | None = None
 
     @property
     def is_awaited(self) -> bool:
         """True where somebody waits for the record to be counted."""
-        return self.tick is not None or self.second_thought is not None
+        return self.starts_segment or self.tick is not None or self.second_thought is not None
+
+    @property
+    def starts_segment(self) -> bool:
+        """True where the record is the first of a segment by itself."""
+        return self.release is not None or (self.tick is not None and self.tick.start)
 
     @property
     def event_count(self) -> int:
@@ -93,20 +112,24 @@ class Decoded:
 def decode(record: Record) -> Decoded:
     """Read a record; whatever is wrong with it becomes a dead letter."""
     try:
-        if record.content_type == ARROW_CONTENT_TYPE:
-            return Decoded(record, batch=decode_record(record.value))
-        if record.content_type == TICK_CONTENT_TYPE:
-            return Decoded(record, tick=Tick.from_value(record.value))
-        if record.content_type == CORRECTION_CONTENT_TYPE:
-            return Decoded(record, second_thought=CorrectionRecord.from_value(record.value))
-        if record.content_type == REPLACEMENT_CONTENT_TYPE:
-            return Decoded(record, second_thought=ReplacementRecord.from_value(record.value))
-        if record.content_type == CLOUDEVENT_CONTENT_TYPE:
-            return Decoded(record, batch=_cloudevent(record))
-        reason = f"unknown content type {record.content_type!r}"
+        match record.content_type:
+            case topic.ARROW_CONTENT_TYPE:
+                held: dict[str, Any] = {"batch": decode_record(record.value)}
+            case topic.TICK_CONTENT_TYPE:
+                held = {"tick": Tick.from_value(record.value)}
+            case topic.CORRECTION_CONTENT_TYPE:
+                held = {"second_thought": CorrectionRecord.from_value(record.value)}
+            case topic.REPLACEMENT_CONTENT_TYPE:
+                held = {"second_thought": ReplacementRecord.from_value(record.value)}
+            case topic.RELEASE_CONTENT_TYPE:
+                held = {"release": ReleaseRecord.from_value(record.value)}
+            case topic.CLOUDEVENT_CONTENT_TYPE:
+                held = {"batch": _cloudevent(record)}
+            case other:
+                raise ValueError(f"unknown content type {other!r}")  # noqa: TRY301 - as the others
     except ValueError as error:
-        reason = str(error)
-    return Decoded(record, dead_letter=refused_record(record, reason, "malformed"))
+        held = {"dead_letter": refused_record(record, str(error), "malformed")}
+    return Decoded(record, **held)
 
 
 def refused_record(record: Record, reason: str, kind: str = "refused") -> DeadLetter:
@@ -140,6 +163,7 @@ def event_letter(at: LogPartition, event: dict[str, Any], kind: str, reason: str
         reason=reason,
         body=msgspec.json.encode(body),
         ingested_at_ms=int(event["ingested_at"].timestamp() * 1000),
+        source=event["source"],
     )
 
 

@@ -4,9 +4,11 @@ Where a segment starts is a function of the log alone, so that every worker comp
 starts; the row in Postgres settles it, and adds what the log does not say: the meters counted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipelines.position import LogPartition
+from pipelines.quarantine import StreamCounts, Streams
+from pipelines.record import ReleaseRecord
 
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 """Bounds the memory of a worker: a segment ends after this many bytes of record values."""
@@ -37,6 +39,8 @@ class Segment:
     horizon_slice: int
     horizon_offset: int
     horizon_at_ms: int
+    streams: Streams = field(default_factory=Streams)
+    """Streams that are set aside, or may come to be; see `pipelines.quarantine`."""
     definitions: tuple[int, ...] = ()
 
 
@@ -47,6 +51,7 @@ class SegmentProgress:
     append_ms_max: int
     value_bytes: int = 0
     events: int = 0
+    streams: StreamCounts = field(default_factory=StreamCounts)
 
     def add(self, append_ms: int, value_bytes: int, events: int) -> None:
         """Account for one record of the segment."""
@@ -71,6 +76,7 @@ def starts_segment(
         forced
         or append_ms // _MINUTE_MS > segment.started_at_ms // _MINUTE_MS
         or progress.value_bytes >= SEGMENT_BYTES_MAX
+        or progress.streams.has_turned
     )
 
 
@@ -96,8 +102,9 @@ def next_segment(
     append_ms: int,
     plan: SlicePlan,
     slice_starts: dict[int, tuple[int, int]],
+    release: ReleaseRecord | None = None,
 ) -> Segment:
-    """Return the segment that starts at `offset`.
+    """Return the segment that starts at `offset`, with a release where that is what stands there.
 
     `slice_starts` gives (offset, append time) of the start of each slice from the horizon on,
     the current one included; the new slice, if one begins here, is added to it.
@@ -119,4 +126,5 @@ def next_segment(
         horizon_slice=oldest,
         horizon_offset=horizon_offset,
         horizon_at_ms=horizon_at_ms,
+        streams=progress.streams.next_streams(release),
     )

@@ -3,6 +3,7 @@
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipelines.quarantine import BAD_EVENTS_MAX
 from pipelines.segment import SLICE_EVENTS, SLICES_MAX
 
 
@@ -19,3 +20,6 @@ class WorkerSettings(BaseSettings):
     """Events of a partition per slice of the memory of identities."""
     slices_max: int = Field(default=SLICES_MAX, ge=1, le=16)
     """Slices that verdicts look back over; all workers of a deployment must agree."""
+    bad_events_max: int = Field(default=BAD_EVENTS_MAX, ge=1)
+    """So many bad events of a source in a partition become dead letters before, where they are most
+    of what it sends, it is quarantined; all workers of a deployment must agree."""

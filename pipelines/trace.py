@@ -1,4 +1,4 @@
-"""Where an event is: counted, on its way, refused, or never seen.
+"""Where an event is: counted, on its way, set aside, refused, or never seen.
 
 What it counts for is folded from the stored event by the workers' own fold, with the definitions
 of the segment that it lies in.
@@ -27,7 +27,7 @@ COPIES_MAX = 100
 LETTERS_MAX = 100
 """An answer names so many copies, and so many dead letters, at most."""
 
-State = Literal["counted", "voided", "pending", "refused", "unknown"]
+State = Literal["counted", "voided", "pending", "quarantined", "refused", "unknown"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -66,6 +66,11 @@ class EventTables(Protocol):
 
     def letters(self, tenant: str, source: str, event_id: str, limit: int) -> Sequence[KeptLetter]:
         """Return dead letters whose JSON names a source and id."""
+
+    def set_aside(
+        self, tenant: str, source: str, event_id: str, limit: int
+    ) -> Sequence[KeptLetter]:
+        """Return where an event was set aside, with its source, and is not released yet."""
 
 
 class Definitions(Protocol):
@@ -108,6 +113,7 @@ class Traced:
     events: Sequence[CountedEvent]
     letters: Sequence[KeptLetter]
     lagging: Sequence[PartitionProgress] = ()
+    set_aside: Sequence[KeptLetter] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +154,13 @@ class Tracer:
             and (found := self._event(tenant, identity, position, survivors)) is not None
         ]
         letters = self.tables.letters(tenant, source, event_id, LETTERS_MAX)
+        aside = self.tables.set_aside(tenant, source, event_id, LETTERS_MAX)
         state: State = "refused" if letters else "unknown"
+        if aside:
+            state = "quarantined"
         if counted:
             state = "counted" if any(each.is_live for each in counted) else "voided"
-        return Traced(source, event_id, state, counted, letters)
+        return Traced(source, event_id, state, counted, letters, set_aside=aside)
 
     def _event(
         self,
@@ -186,11 +195,7 @@ class Tracer:
 
     def to_content(self, tenant: str, traced: Traced) -> dict[str, Any]:
         """Return it as content for msgspec's JSON, in which stored JSON stands as it was sent."""
-        letters = [letter.to_content() for letter in traced.letters]
-        brief = [
-            {name: letter[name] for name in ("position", "kind", "reason", "ingested_at")}
-            for letter in letters
-        ]
+        brief = [_brief(letter) for letter in traced.letters]
         content: dict[str, Any] = {
             "source": traced.source,
             "id": traced.id,
@@ -198,6 +203,7 @@ class Tracer:
             "events": [self._event_content(tenant, event) for event in traced.events],
             "conflicts": [letter for letter in brief if letter["kind"] == "conflict"],
             "refusals": [letter for letter in brief if letter["kind"] != "conflict"],
+            "quarantined": [_brief(letter) for letter in traced.set_aside],
         }
         if traced.lagging:
             content["lag"] = sum(each.lag for each in traced.lagging)
@@ -229,6 +235,11 @@ class Tracer:
             "duplicate_count": counted.copy_count,
             "duplicates": [str(position) for position in counted.copies],
         }
+
+
+def _brief(letter: KeptLetter) -> dict[str, Any]:
+    content = letter.to_content()
+    return {name: content[name] for name in ("position", "kind", "reason", "ingested_at")}
 
 
 def counts_of(fold: Fold, versions: Sequence[EffectiveMeter]) -> list[dict[str, Any]]:

@@ -6,11 +6,16 @@ import pytest
 
 from tests.embedded_stack import EmbeddedStack
 
+BAD_EVENTS_MAX = 50
+"""So many bad events quarantine a source here: fewer than by default for all to wade through."""
+
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
     """Yield a full stack in a directory of its own; a test that hurts it waits until it healed."""
-    shared = EmbeddedStack(tmp_path_factory.mktemp("a shared stack"))
+    home = tmp_path_factory.mktemp("a shared stack")
+    few = {"TOLLBOOK_BAD_EVENTS_MAX": str(BAD_EVENTS_MAX)}
+    shared = EmbeddedStack(home, environment=few)
     shared.up()
     yield shared
     shared.down()

@@ -34,10 +34,12 @@ class EmbeddedStack:
 
     data_dir: Path
     options: tuple[str, ...] = field(default=())
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def up(self) -> str:
         """Bring it up, and return what the command printed."""
-        done = run_tollbook("up", "--detach", "--data-dir", str(self.data_dir), *self.options)
+        words = ("up", "--detach", "--data-dir", str(self.data_dir), *self.options)
+        done = run_tollbook(*words, environment=self.environment)
         assert done.returncode == 0, done.stdout + done.stderr + self.log("supervisor")
         return done.stdout
 

@@ -15,6 +15,7 @@ from tollbook.api_cuts import add_cuts
 from tollbook.api_database import Database
 from tollbook.api_openmeter import build_openmeter
 from tollbook.api_problem import problem
+from tollbook.api_quarantine import add_quarantine
 from tollbook.api_replacements import add_replacements
 from tollbook.api_traces import add_traces
 from tollbook.api_usage import add_usage
@@ -44,6 +45,7 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
     add_usage(v1, asking, stack_of)
     add_cuts(v1, asking, stack_of)
     add_traces(v1, asking, stack_of)
+    add_quarantine(v1, asking, stack_of)
     add_corrections(v1, asking, stack_of)
     add_replacements(v1, asking, stack_of)
     add_bill_runs(v1, asking, stack_of)

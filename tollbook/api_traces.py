@@ -14,6 +14,7 @@ from ingest.event import name_fault
 from pipelines.clickhouse_dead_letters import ClickHouseDeadLetters
 from pipelines.outage import TransientError
 from pipelines.position import Position
+from pipelines.postgres_quarantine import PostgresQuarantine
 from pipelines.progress import total_content
 from tollbook.api_asked import Asked, Cursor, Limit, page
 from tollbook.api_problem import problem
@@ -53,7 +54,8 @@ def add_traces(
         try:
             client = shared_clickhouse(stack.clickhouse_url)
             reader = open_progress(asked.connection, client, stack.kafka_bootstrap)
-            return total_content(reader.read())
+            in_force = PostgresQuarantine(asked.connection).in_force(asked.tenant)
+            return total_content(reader.read(), in_force)
         except TransientError as error:
             return away(error)
 

@@ -13,6 +13,7 @@ import typer
 from infra.embedded.errors import StackError
 from tollbook.command_group import group
 from tollbook.outages import outages_told
+from tollbook.quarantine_commands import UNREADABLE
 from tollbook.screen import Column, amounts, show, table_of
 from tollbook.stack_file import DEFAULT_DATA_DIR, Stack, read_stack
 
@@ -76,7 +77,7 @@ def list_letters(
 def show_letter(
     position: PositionText, data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: AsJson = False
 ) -> None:
-    """Show one dead letter with all that was received."""
+    """Show one dead letter, or what was set aside, with all that was received."""
     stack = read_stack(data_dir.resolve())
     content = _letter(stack, position).to_content()
     if as_json:
@@ -102,7 +103,7 @@ def replay(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send a dead letter again, as it is or corrected; doing so twice counts nothing twice."""
+    """Send again a dead letter, or what was set aside, as it is or corrected; twice is as once."""
     from pipelines.dead_letter import NotReplayableError, replayed  # noqa: PLC0415
     from tollbook.sender import SendError, send_events  # noqa: PLC0415
 
@@ -129,6 +130,7 @@ def progress(data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: AsJson = False) -
     """Show how far each partition is counted, and since when all is."""
     import psycopg  # noqa: PLC0415
 
+    from pipelines.postgres_quarantine import PostgresQuarantine  # noqa: PLC0415
     from pipelines.progress import total_content  # noqa: PLC0415
     from tollbook.trace_wiring import open_progress  # noqa: PLC0415
     from tollbook.usage_wiring import open_clickhouse  # noqa: PLC0415
@@ -137,7 +139,8 @@ def progress(data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: AsJson = False) -
     with outages_told(), psycopg.connect(stack.postgres_dsn, autocommit=True) as connection:
         clickhouse = open_clickhouse(stack.clickhouse_url)
         read = open_progress(connection, clickhouse, stack.kafka_bootstrap).read()
-    content = total_content(read)
+        in_force = PostgresQuarantine(connection).in_force(stack.tenant)
+    content = total_content(read, in_force)
     if as_json:
         print(json.dumps(content))
         return
@@ -145,6 +148,12 @@ def progress(data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: AsJson = False) -
     columns = [Column("partition"), *numbers, Column("watermark"), Column("complete before")]
     show(table_of(columns, [_progress_row(each) for each in content["partitions"]]))
     show(f"All that was accepted before {content['complete_before']} is counted.")
+    for each in content["quarantined"]:
+        where = ", ".join(each["partitions"])
+        show(
+            f"ALARM: but not what source {each['source'] or UNREADABLE} sends into {where}:"
+            " it is quarantined, see `tollbook quarantine list`"
+        )
 
 
 def _progress_row(content: dict[str, Any]) -> Sequence[str]:
@@ -165,8 +174,12 @@ def _letters(stack: Stack) -> "ClickHouseDeadLetters":
 
 def _letter(stack: Stack, position: str) -> "KeptLetter":
     place = _position(position)
+    from pipelines.clickhouse_quarantine import ClickHouseQuarantine  # noqa: PLC0415
+
     with outages_told():
-        found = _letters(stack).one(stack.tenant, place)
+        letters = _letters(stack)
+        aside = ClickHouseQuarantine(letters.client)
+        found = letters.one(stack.tenant, place) or aside.one(stack.tenant, place)
     if found is None:
         raise StackError(
             f"there is no dead letter at {position}", "See `tollbook dead-letters list`."

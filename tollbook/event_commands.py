@@ -58,7 +58,7 @@ def show_event(
     show(f"{source}/{event_id}: {content['state']}")
     for each in content["events"]:
         _show_counted(each)
-    for what in ("conflicts", "refusals"):
+    for what in ("conflicts", "refusals", "quarantined"):
         for letter in content[what]:
             show(f"{letter['kind']} at {letter['position']}: {letter['reason']}")
 

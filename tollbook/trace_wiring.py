@@ -9,14 +9,17 @@ import psycopg
 
 from pipelines.clickhouse_corrections import ClickHouseCorrections
 from pipelines.clickhouse_progress import ClickHouseProgress
+from pipelines.clickhouse_quarantine import ClickHouseQuarantine
 from pipelines.clickhouse_trace import ClickHouseTrace
 from pipelines.kafka_ends import KafkaEnds
 from pipelines.kafka_second_thoughts import KafkaSecondThoughts
 from pipelines.postgres_cuts import PostgresCuts
 from pipelines.postgres_logs import PostgresLogs
+from pipelines.postgres_quarantine import PostgresQuarantine
 from pipelines.postgres_replacements import PostgresReplacements
 from pipelines.postgres_segments import PostgresSegments
 from pipelines.progress import ProgressReader
+from pipelines.releaser import Releaser
 from pipelines.replacer import Replacer
 from pipelines.second_thoughts import Corrector
 from pipelines.trace import Tracer
@@ -41,7 +44,7 @@ def open_tracer(
     segments = PostgresSegments(connection)
     seed, _ = segments.deployment()
     return Tracer(
-        tables=ClickHouseTrace(clickhouse),
+        tables=ClickHouseTrace(clickhouse, PostgresQuarantine(connection).released),
         definitions=segments,
         next_offsets=ClickHouseProgress(clickhouse).next_offsets,
         progress=open_progress(connection, clickhouse, kafka_bootstrap).read,
@@ -75,6 +78,23 @@ def open_replacer(
         store=PostgresReplacements(connection),
         log=PostgresLogs(connection).newest,
         send=KafkaSecondThoughts(kafka_bootstrap).send,
+        progress=ClickHouseProgress(clickhouse).next_offsets,
+        pause=time.sleep,
+    )
+
+
+def open_releaser(
+    connection: "psycopg.Connection[Any]", clickhouse: Any, kafka_bootstrap: str
+) -> Releaser:
+    """Return what releases quarantined streams, over connections of the caller's."""
+    logs, log_writer = PostgresLogs(connection), KafkaSecondThoughts(kafka_bootstrap)
+    return Releaser(
+        store=PostgresQuarantine(connection),
+        tables=ClickHouseQuarantine(clickhouse),
+        logs=logs.open_logs,
+        closed_ends=logs.closed_ends,
+        end=log_writer.send,
+        send=log_writer.send_events,
         progress=ClickHouseProgress(clickhouse).next_offsets,
         pause=time.sleep,
     )

@@ -75,6 +75,31 @@ ENGINE = ReplacingMergeTree
 ORDER BY (tenant, log, partition, offset, index)
 COMMENT 'Records and events that could not be taken, one row each';
 
+CREATE TABLE IF NOT EXISTS usage_quarantine
+(
+    tenant        LowCardinality(String)  COMMENT 'The company that runs its billing here; empty where the record names none',
+    source        String                  COMMENT 'CloudEvents source; empty where it cannot be read',
+    id            String                  COMMENT 'CloudEvents id; empty for what cannot be read, as all that follows of an event',
+    type          LowCardinality(String)  COMMENT 'CloudEvents type',
+    subject       String                  COMMENT 'Who used it, as the producer names it',
+    time          DateTime64(6, 'UTC')    COMMENT 'Event time, as sent, or stamped by ingest',
+    time_stamped  Bool                    COMMENT 'True where ingest stamped the time',
+    data          String                  COMMENT 'JSON text of the event''s data, without white space',
+    extensions    String                  COMMENT 'JSON object of other CloudEvents attributes, or empty',
+    log           UInt16                  COMMENT 'Incarnation of the topic',
+    partition     UInt16                  COMMENT 'Kafka partition',
+    offset        UInt64                  COMMENT 'Offset of the record in the partition',
+    `index`       UInt32                  COMMENT 'Index of the event in the record',
+    kind          LowCardinality(String)  COMMENT 'event, or malformed for a record that cannot be read',
+    reason        String                  COMMENT 'Why it was set aside, or cannot be read, for a person',
+    body          String                  COMMENT 'The bytes of a record that cannot be read, as they were received',
+    ingested_at   DateTime64(3, 'UTC')    COMMENT 'Append time given by the broker'
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMM(ingested_at)
+ORDER BY (tenant, source, log, partition, offset, index)
+COMMENT 'What was set aside of sources most of whose events were bad; it does not count. What is released is sent again: its new positions are in usage_events';
+
 CREATE TABLE IF NOT EXISTS usage_rejections
 (
     tenant         LowCardinality(String)  COMMENT 'The company that runs its billing here',

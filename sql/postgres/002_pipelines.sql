@@ -48,12 +48,27 @@ CREATE TABLE segments (
     horizon_slice    bigint NOT NULL,   -- the oldest slice that is looked at
     horizon_offset   bigint NOT NULL,   -- H: where that slice starts
     horizon_at_ms    bigint NOT NULL,   -- the running maximum of append times there
+    streams          jsonb NOT NULL,    -- {quarantined: [[tenant, source], ...], suspected: ...}
     definitions      bigint[] NOT NULL, -- the meter definitions that this segment counts
     PRIMARY KEY (log, partition, sequence),
     UNIQUE (log, partition, start_offset)
 );
 CREATE TRIGGER segments_append_only BEFORE UPDATE OR DELETE ON segments
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+-- Releases of quarantined streams, numbered per stream: first the quarantine is ended by a record in
+-- every partition, then what was set aside below those records is sent again.
+CREATE TABLE quarantine_releases (
+    tenant    text NOT NULL,            -- empty for what names none
+    source    text NOT NULL,            -- empty for what cannot be read
+    number    integer NOT NULL CHECK (number > 0),
+    author    text NOT NULL,
+    asked_at  timestamptz NOT NULL DEFAULT now(),
+    places    jsonb,                    -- [[log, partition, offset], ...] of the records
+    sent      bigint,                   -- so many events were sent again
+    sent_at   timestamptz,
+    PRIMARY KEY (tenant, source, number)
+);
 
 -- Range replacements: what was sent for a range of event times is replaced as a whole.
 CREATE TABLE replacements (

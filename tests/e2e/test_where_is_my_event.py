@@ -57,14 +57,19 @@ def sent(stack: Stack, key: str, *events: dict[str, Any]) -> int:
 
 
 def produce(stack: Stack, *values: bytes, tenant: str) -> None:
-    """Write to the log as a producer of one's own may."""
+    """Write to the first partition of the log as a producer of one's own may."""
+    produce_at(stack, 0, *values, tenant=tenant)
+
+
+def produce_at(stack: Stack, partition: int, *values: bytes, tenant: str) -> None:
+    """Write to a partition of the log."""
     producer = Producer({"bootstrap.servers": stack.kafka_bootstrap, "linger.ms": 0})
     headers: list[tuple[str, str | bytes | None]] = [
         (CONTENT_TYPE_HEADER, CLOUDEVENT_CONTENT_TYPE),
         (TENANT_HEADER, tenant),
     ]
     for value in values:
-        producer.produce(TOPIC, value, partition=0, headers=headers)
+        producer.produce(TOPIC, value, partition=partition, headers=headers)
     assert producer.flush(20) == 0
 
 

@@ -13,6 +13,7 @@ from pipelines.correction import Correction
 from pipelines.fold import ActiveMeter
 from pipelines.partition import Flush, SegmentMismatchError
 from pipelines.position import LogPartition, Position
+from pipelines.quarantine import QUARANTINED_SCHEMA
 from pipelines.replacement import Replacement, replacement_of
 from pipelines.replacing import Scope
 from pipelines.segment import Segment
@@ -136,6 +137,7 @@ class FakeTables:
     identities: dict[Any, bytes] = field(default_factory=dict)
     duplicates: dict[Any, Any] = field(default_factory=dict)
     dead_letters: dict[Any, Any] = field(default_factory=dict)
+    quarantined: dict[Any, Row] = field(default_factory=dict)
     rejections: dict[Any, str] = field(default_factory=dict)
     corrections: dict[Any, Row] = field(default_factory=dict)
     closed: set[tuple[str, str, int]] = field(default_factory=set)
@@ -198,6 +200,10 @@ class FakeTables:
             self.duplicates[flush.at, duplicate.offset, duplicate.index] = duplicate
         for letter in flush.dead_letters:
             self.dead_letters[flush.at, letter.offset, letter.index] = letter
+        for table in flush.quarantined:
+            assert table.schema.equals(QUARANTINED_SCHEMA)
+            for row in table.to_pylist():
+                self.quarantined[flush.at, row["offset"], row["index"]] = row
 
     def _rejections(self, flush: Flush) -> None:
         for rejection in flush.rejections:

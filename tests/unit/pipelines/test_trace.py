@@ -54,6 +54,7 @@ class Tables:
 
     stored: Any = None
     kept: list[KeptLetter] = field(default_factory=list)
+    aside: list[KeptLetter] = field(default_factory=list)
     corrected: list[Row] = field(default_factory=list)
     voided: dict[Position, Position] = field(default_factory=dict)
     next_offset: int = 6
@@ -86,6 +87,9 @@ class Tables:
 
     def letters(self, tenant: str, source: str, event_id: str, limit: int) -> list[KeptLetter]:  # noqa: ARG002
         return self.kept
+
+    def set_aside(self, tenant: str, source: str, event_id: str, limit: int) -> list[KeptLetter]:  # noqa: ARG002
+        return self.aside
 
     def resume(self, at: LogPartition, next_offset: int) -> tuple[Segment | None, object]:  # noqa: ARG002
         return replace(first_segment(at, 0, 0), definitions=(1, 2)), {}
