@@ -1,71 +1,108 @@
-"""The memory of identities in Redis: fast, complete under its marker, and free to be lost.
+"""The memory of identities in Redis: exact, complete under its marker, and free to be lost.
 
-Identities of a partition lie in slices (dropped whole when the horizon passes them), packed into
-small hashes by identity. A marker says which range [low slice, F) Redis holds completely, for
-which run of the server, under which token, and after how many evictions; a Redis that was flushed,
-restarted, restored or made to evict fails that check, and the range is refilled. Holding less
-makes it slower, never wrong.
+Identities of a partition lie in slices (dropped whole when the horizon passes them), and in a
+slice as entries of one length, appended to a few texts by identity. A marker says which range
+[low slice, F) Redis holds completely, for which run of the server, under which token, and after
+how many evictions; a Redis that was flushed, restarted, restored or made to evict fails that check,
+and the range is refilled. Holding less makes it slower, never wrong.
+
+Searching a text costs more than adding to it. So each worker keeps a filter per slice, read from
+Redis once and followed from then on: what is in no filter is new, and is added unsearched. An
+identity that is added twice, by a replay or by a second worker, has the same entry twice, since
+both read the same log: it is the first time that the identity occurs at or after the horizon.
 """
 
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import redis
 
-from pipelines.position import POSITION_BYTES, position_bytes, position_from_bytes
+from pipelines.identity_filter import IdentityFilter
+from pipelines.position import (
+    POSITION_BYTES,
+    LogPartition,
+    position_bytes,
+    position_from_bytes,
+)
 from pipelines.segment import SLICE_EVENTS, Segment
 from pipelines.verdict import Claims, Seen
 
-_CLAIM_BYTES = 29
-_CLAIM_ROWS = 10_000
-"""A script holds Redis up while it runs: about 20 ms."""
-_FILL_ROWS = 5_000
+_FIELD_BYTES = 10
+_ENTRY_BYTES = 27
+"""Of an identity, ten bytes beside those that choose its bucket; position 9, body hash 8."""
 _BUCKETS_MAX = 65536
-_BUCKET_ENTRIES = 32
-"""Of a full slice: fewer cost keys of their own, more are searched for long."""
-_DROP_BUCKETS = 4096
+_BUCKET_ENTRIES = 1024
+"""Of a full slice: more take longer to search, fewer are appended to one by one."""
+_SCRIPT_GROUPS = 512
+"""A script holds Redis up while it runs: some milliseconds."""
+_LOAD_BUCKETS = 64
 
-# A claim is 29 bytes: bucket 2, field 10, value 17 (position 9, body hash 8).
-_CLAIM = """
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-local evicted = string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)')
-local m = redis.call('HMGET', KEYS[1]..':m', 'run', 'token', 'low', 'F', 'evicted')
-local slice, low = tonumber(ARGV[1]), tonumber(ARGV[2])
-local a, b = tonumber(ARGV[3]), tonumber(ARGV[4])
-if m[1] ~= run or m[5] ~= evicted or not m[2] then return false end
-if redis.call('GET', KEYS[1]..':t') ~= m[2] then return false end
-if tonumber(m[3]) > low or a > tonumber(m[4]) then return false end
-local s, out, n = ARGV[5], {}, 0
-for i = 1, #s, 29 do
-  local k, f = string.sub(s, i, i + 1), string.sub(s, i + 2, i + 11)
-  local v = string.sub(s, i + 12, i + 28)
-  local old = false
-  for older = low, slice - 1 do
-    old = redis.call('HGET', KEYS[1]..':'..older..':'..k, f)
-    if old then break end
-  end
-  if not old then
-    local key = KEYS[1]..':'..slice..':'..k
-    if redis.call('HSETNX', key, f, v) == 0 then old = redis.call('HGET', key, f) end
-  end
-  if old and old ~= v then
-    out[n + 1] = (i - 1) / 29
-    out[n + 2] = old
-    n = n + 2
-  end
+# Answers F, or false where not everything of [low slice, start) is here.
+_CHECK = """
+local function filled(low, start)
+  local m = redis.call('HMGET', KEYS[1]..':m', 'run', 'token', 'low', 'F', 'evicted')
+  if not m[2] or redis.call('GET', KEYS[1]..':t') ~= m[2] then return false end
+  if m[1] ~= string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') then return false end
+  if m[5] ~= string.match(redis.call('INFO', 'stats'), 'evicted_keys:(%d+)') then return false end
+  if tonumber(m[3]) > low or start > tonumber(m[4]) then return false end
+  return {m[2], tonumber(m[4])}
 end
-if b > tonumber(m[4]) then redis.call('HSET', KEYS[1]..':m', 'F', b) end
-return out
+local range = filled(tonumber(ARGV[1]), tonumber(ARGV[2]))
+if not range then return false end
 """
 
-_FILL = """
-local s, p = ARGV[2], KEYS[1]..':'..ARGV[1]..':'
-for i = 1, #s, 29 do
-  local k, f = string.sub(s, i, i + 1), string.sub(s, i + 2, i + 11)
-  redis.call('HSET', p..k, f, string.sub(s, i + 12, i + 28))
+_RANGE = f"{_CHECK} return range"
+
+# Finds fields in texts; answers pairs of a field's number and its value, of those found.
+_FIND = (
+    _CHECK
+    + """
+local out, n, number = {}, 0, 0
+for g = 3, #ARGV, 2 do
+  local text, fields = redis.call('GET', KEYS[1]..':'..ARGV[g]) or '', ARGV[g + 1]
+  for i = 1, #fields, 10 do
+    local wanted, from = string.sub(fields, i, i + 9), 1
+    local at = string.find(text, wanted, from, true)
+    while at and at % 27 ~= 1 do at = string.find(text, wanted, at + 1, true) end
+    if at then
+      out[n + 1] = number
+      out[n + 2] = string.sub(text, at + 10, at + 26)
+      n = n + 2
+    end
+    number = number + 1
+  end
 end
+return out
+"""
+)
+
+# Appends entries; the last part of a run moves F.
+_APPEND = (
+    _CHECK
+    + """
+for g = 4, #ARGV, 2 do redis.call('APPEND', KEYS[1]..':'..ARGV[g], ARGV[g + 1]) end
+local last = tonumber(ARGV[3])
+if last > range[2] then redis.call('HSET', KEYS[1]..':m', 'F', last) end
+return 1
+"""
+)
+
+# A refill writes only while its token stands: one that began later starts over what it finds.
+_FILL = """
+if redis.call('GET', KEYS[1]..':t') ~= ARGV[1] then return 0 end
+for g = 2, #ARGV, 2 do redis.call('APPEND', KEYS[1]..':'..ARGV[g], ARGV[g + 1]) end
+return 1
+"""
+
+_CLEAR = """
+if redis.call('GET', KEYS[1]..':t') ~= ARGV[1] then return 0 end
+for bucket = 0, tonumber(ARGV[3]) - 1 do
+  redis.call('UNLINK', KEYS[1]..':'..ARGV[2]..':'..bucket)
+end
+return 1
 """
 
 _MARK = """
@@ -85,12 +122,14 @@ local m = redis.call('HMGET', KEYS[1]..':m', 'token', 'low')
 if not m[1] or redis.call('GET', KEYS[1]..':t') ~= m[1] then return 0 end
 if tonumber(m[2]) > tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1]..':m', 'low', ARGV[1])
-for n = tonumber(ARGV[3]), tonumber(ARGV[4]) do
-  local k = string.char(math.floor(n / 256), n % 256)
-  redis.call('UNLINK', KEYS[1]..':'..ARGV[2]..':'..k)
+for bucket = 0, tonumber(ARGV[3]) - 1 do
+  redis.call('UNLINK', KEYS[1]..':'..ARGV[2]..':'..bucket)
 end
 return 1
 """
+
+_Group = tuple[int, bytes, Any]
+"""A bucket, what goes there, and the rows that it is of."""
 
 
 def buckets_of(slice_events: int) -> int:
@@ -99,18 +138,53 @@ def buckets_of(slice_events: int) -> int:
     return min(_BUCKETS_MAX, 1 << (wanted - 1).bit_length())
 
 
-def pack(claims: Claims, buckets: int) -> bytes:
-    """Return claims as the scripts read them, 29 bytes each."""
-    packed = np.concatenate(
-        [
-            claims.identities[:, :12],
-            position_bytes(claims.offsets, claims.indexes),
-            claims.body_hashes,
-        ],
-        axis=1,
-    )
-    packed[:, :2] &= np.frombuffer((buckets - 1).to_bytes(2, "big"), np.uint8)
-    return packed.tobytes()
+@dataclass(slots=True)
+class _Known:
+    """What a worker has read and added itself: everything of [low slice, through), by slice."""
+
+    low: int
+    through: int
+    filters: dict[int, IdentityFilter] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """Claims as Redis keeps them: a bucket and an entry each."""
+
+    buckets: Any
+    entries: Any
+
+    @classmethod
+    def of(cls, claims: Claims, buckets: int) -> "_Entries":
+        """Return the entries of claims."""
+        packed = np.concatenate(
+            [
+                claims.identities[:, 2 : 2 + _FIELD_BYTES],
+                position_bytes(claims.offsets, claims.indexes),
+                claims.body_hashes,
+            ],
+            axis=1,
+        )
+        chosen = claims.identities[:, 0].astype(np.uint16) << 8 | claims.identities[:, 1]
+        return cls(chosen & np.uint16(buckets - 1), packed)
+
+    @property
+    def words(self) -> Any:
+        """What filters go by."""
+        return _words(self.entries)
+
+    def groups(self, rows: Any, size: int) -> Iterator[_Group]:
+        """Yield the first `size` bytes of rows' entries by bucket, in order within each."""
+        order = rows[np.argsort(self.buckets[rows], kind="stable")]
+        buckets = self.buckets[order]
+        starts = np.flatnonzero(np.diff(buckets, prepend=-1, append=-1).astype(bool))
+        packed = np.ascontiguousarray(self.entries[order, :size]).tobytes()
+        for start, end in zip(starts.tolist(), starts[1:].tolist(), strict=False):
+            yield int(buckets[start]), packed[start * size : end * size], order[start:end]
+
+    def value(self, row: int) -> bytes:
+        """Return position and body hash."""
+        return bytes(self.entries[row, _FIELD_BYTES:].tobytes())
 
 
 @dataclass(slots=True)
@@ -121,58 +195,69 @@ class RedisIdentities:
     deployment: str
     """Keeps deployments that share a Redis apart."""
     slice_events: int = SLICE_EVENTS
+    _known: dict[LogPartition, _Known] = field(default_factory=dict)
 
     def claim(
         self, segment: Segment, start: int, end: int, claims: Claims
     ) -> Mapping[int, Seen] | None:
         """Claim identities; see `IdentityMemory.claim`."""
-        claim = self.client.register_script(_CLAIM)
-        packed = pack(claims, buckets_of(self.slice_events))
-        hits: dict[int, Seen] = {}
-        for first in range(0, max(len(packed), 1), _CLAIM_BYTES * _CLAIM_ROWS):
-            part = packed[first : first + _CLAIM_BYTES * _CLAIM_ROWS]
-            # Only the last part moves the marker; the same claims made again are still ours.
-            is_last = first + _CLAIM_BYTES * _CLAIM_ROWS >= len(packed)
-            bounds = [segment.slice, segment.horizon_slice, start, end if is_last else start]
-            answer = claim(keys=[self._key(segment)], args=[*bounds, part])
-            if answer is None:
-                return None
-            for row, old in zip(answer[::2], answer[1::2], strict=True):
-                place = position_from_bytes(old[:POSITION_BYTES])
-                hits[first // _CLAIM_BYTES + int(row)] = Seen(*place, old[POSITION_BYTES:])
+        known = self._range_known(segment, start)
+        if known is None:
+            return None
+        entries = _Entries.of(claims, buckets_of(self.slice_events))
+        words = entries.words
+        found = self._find(segment, start, known, entries, words)
+        if found is None:
+            return None
+        hits = {row: _seen(old) for row, old in found.items() if old != entries.value(row)}
+        is_new = np.ones(len(claims), bool)
+        is_new[list(found)] = False
+        for row, first in _copies_within(entries, words, is_new):
+            hits[row] = _seen(entries.value(first))
+            is_new[row] = False
+        rows = np.flatnonzero(is_new)
+        if not self._append(segment, (start, end), entries, rows):
+            return None
+        known.filters.setdefault(segment.slice, self._filter()).add(words[rows])
+        known.through = max(known.through, end)
         return hits
 
     def refill(
         self, segment: Segment, end: int, slices: Iterable[tuple[int, Iterable[Claims]]]
     ) -> None:
         """Take the identities of `[horizon, end)` and vouch for them; see `IdentityMemory`."""
+        self._known.pop(segment.at, None)
         key, token = self._key(segment), uuid.uuid4().hex
         run = self.client.info("server")["run_id"]
         evicted = self.client.info("stats")["evicted_keys"]
         self.client.set(f"{key}:t", token)
+        buckets = buckets_of(self.slice_events)
+        clear = self.client.register_script(_CLEAR)
         fill = self.client.register_script(_FILL)
+        for number in range(segment.horizon_slice, segment.slice + 1):
+            clear(keys=[key], args=[token, number, buckets])
         for slice_number, parts in slices:
             for claims in parts:
-                packed = pack(claims, buckets_of(self.slice_events))
-                for at in range(0, len(packed), _CLAIM_BYTES * _FILL_ROWS):
-                    fill(
-                        keys=[key], args=[slice_number, packed[at : at + _CLAIM_BYTES * _FILL_ROWS]]
-                    )
+                entries = _Entries.of(claims, buckets)
+                groups = entries.groups(np.arange(len(claims)), _ENTRY_BYTES)
+                for part in _named(groups, slice_number):
+                    if not fill(keys=[key], args=[token, *part]):
+                        return
         self.client.register_script(_MARK)(
             keys=[key], args=[token, segment.horizon_slice, end, run, evicted]
         )
 
     def drop_before(self, segment: Segment) -> None:
         """Drop slices that no verdict of `segment` looks at; see `IdentityMemory`."""
+        known = self._known.get(segment.at)
+        if known is not None:
+            known.low = max(known.low, segment.horizon_slice)
+            for number in [number for number in known.filters if number < known.low]:
+                del known.filters[number]
         drop = self.client.register_script(_DROP)
         buckets = buckets_of(self.slice_events)
-        step = min(buckets, _DROP_BUCKETS)
         for number in range(max(0, segment.horizon_slice - 2), segment.horizon_slice):
-            for bucket in range(0, buckets, step):
-                drop(
-                    keys=[self._key(segment)],
-                    args=[segment.horizon_slice, number, bucket, bucket + step - 1],
-                )
+            drop(keys=[self._key(segment)], args=[segment.horizon_slice, number, buckets])
 
     def check_settings(self) -> None:
         """Refuse a Redis that may evict identities: raises ValueError with the remedy."""
@@ -183,7 +268,120 @@ class RedisIdentities:
                 "set `maxmemory-policy noeviction`"
             )
 
+    def _range_known(self, segment: Segment, start: int) -> _Known | None:
+        """Return the filters of everything from the horizon to `start`, read if need be."""
+        known = self._known.get(segment.at)
+        if known is not None and known.low <= segment.horizon_slice and start <= known.through:
+            return known
+        before = self._range(segment, start)
+        if before is None:
+            return None
+        known = _Known(segment.horizon_slice, int(before[1]))
+        for number in range(segment.horizon_slice, segment.slice + 1):
+            known.filters[number] = self._read_filter(segment, number)
+        after = self._range(segment, start)
+        # Had it been lost and refilled meanwhile, some of what was read may have been missing.
+        if after is None or after[0] != before[0]:
+            return None
+        self._known[segment.at] = known
+        return known
+
+    def _range(self, segment: Segment, start: int) -> Any:
+        """Return token and F, or None where not everything is there up to `start`."""
+        script = self.client.register_script(_RANGE)
+        return script(keys=[self._key(segment)], args=[segment.horizon_slice, start])
+
+    def _read_filter(self, segment: Segment, number: int) -> IdentityFilter:
+        read = self._filter()
+        key, buckets = self._key(segment), buckets_of(self.slice_events)
+        for first in range(0, buckets, _LOAD_BUCKETS):
+            last = min(first + _LOAD_BUCKETS, buckets)
+            keys = [f"{key}:{number}:{bucket}" for bucket in range(first, last)]
+            texts: list[Any] = self.client.mget(keys)
+            held = np.frombuffer(b"".join(text or b"" for text in texts), np.uint8)
+            read.add(_words(held.reshape(-1, _ENTRY_BYTES)))
+        return read
+
+    def _find(
+        self, segment: Segment, start: int, known: _Known, entries: _Entries, words: Any
+    ) -> dict[int, bytes] | None:
+        """Return the values of the rows that are there, of the oldest slice that has them."""
+        find = self.client.register_script(_FIND)
+        found: dict[int, bytes] = {}
+        for number in range(segment.horizon_slice, segment.slice + 1):
+            if number not in known.filters:
+                continue
+            maybe = np.flatnonzero(known.filters[number].may_hold(words))
+            for groups in _parts(entries.groups(maybe, _FIELD_BYTES)):
+                rows = np.concatenate([rows for _, _, rows in groups]).tolist()
+                [named] = _named(groups, number)
+                answer = find(
+                    keys=[self._key(segment)], args=[segment.horizon_slice, start, *named]
+                )
+                if answer is None:
+                    return None
+                for place, value in zip(answer[::2], answer[1::2], strict=True):
+                    found.setdefault(rows[place], value)
+        return found
+
+    def _append(self, segment: Segment, run: tuple[int, int], entries: _Entries, rows: Any) -> bool:
+        """Add what is new of a run of records; return False where the memory was lost."""
+        append = self.client.register_script(_APPEND)
+        start, end = run
+        parts = [*_named(entries.groups(rows, _ENTRY_BYTES), segment.slice)] or [[]]
+        for number, part in enumerate(parts, 1):
+            # Only the last part moves the marker; the same claims made again are still ours.
+            through = end if number == len(parts) else start
+            args = [segment.horizon_slice, start, through, *part]
+            if append(keys=[self._key(segment)], args=args) is None:
+                return False
+        return True
+
+    def _filter(self) -> IdentityFilter:
+        return IdentityFilter(self.slice_events)
+
     def _key(self, segment: Segment) -> str:
         # Slices of another size have other buckets: what was kept there is not looked at.
         at, buckets = segment.at, buckets_of(self.slice_events)
         return f"tollbook:{self.deployment}:{buckets}:{{{at.log}:{at.partition}}}"
+
+
+def _words(entries: Any) -> Any:
+    """Return the first eight bytes of entries as two whole numbers."""
+    return np.ascontiguousarray(entries[:, :8]).view(np.uint32)
+
+
+def _seen(value: bytes) -> Seen:
+    return Seen(*position_from_bytes(value[:POSITION_BYTES]), value[POSITION_BYTES:])
+
+
+def _copies_within(entries: _Entries, words: Any, is_new: Any) -> Iterator[tuple[int, int]]:
+    """Yield the new rows that repeat another one of the run, with the first of that identity."""
+    keys = words.view(np.uint64).ravel()
+    rows = np.flatnonzero(is_new)
+    rows = rows[np.argsort(keys[rows], kind="stable")]
+    same = np.flatnonzero(keys[rows][1:] == keys[rows][:-1])
+    firsts: dict[tuple[int, bytes], int] = {}
+    for row in np.unique(rows[np.concatenate([same, same + 1])]).tolist():
+        identity = (int(entries.buckets[row]), entries.entries[row, :_FIELD_BYTES].tobytes())
+        first = firsts.setdefault(identity, row)
+        if first != row:
+            yield row, first
+
+
+def _parts(groups: Iterable[_Group]) -> Iterator[list[_Group]]:
+    """Yield groups, so many to a script."""
+    part: list[_Group] = []
+    for group in groups:
+        part.append(group)
+        if len(part) == _SCRIPT_GROUPS:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _named(groups: Iterable[_Group], slice_number: int) -> Iterator[list[Any]]:
+    """Yield groups as the arguments of scripts: texts, and what to find there or to append."""
+    for part in _parts(groups):
+        yield [item for bucket, data, _ in part for item in (f"{slice_number}:{bucket}", data)]

@@ -12,7 +12,7 @@ from pipelines.record import ReleaseRecord
 
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 """Bounds the memory of a worker: a segment ends after this many bytes of record values."""
-SLICE_EVENTS = 1_000_000
+SLICE_EVENTS = 2_000_000
 """A slice of the memory of identities ends at the first segment after this many events."""
 SLICES_MAX = 4
 """Verdicts look back over so many slices, the current one included."""

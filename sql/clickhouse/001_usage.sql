@@ -220,6 +220,7 @@ CREATE TABLE IF NOT EXISTS usage_windows
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(segment_at)
 ORDER BY (tenant, meter, subject, window_start, meter_version, dimensions, item, log, partition, segment)
+SETTINGS index_granularity = 1024 -- one customer's month is read, not eight neighbours' too
 COMMENT 'What each segment of the log adds to each window; add rows up, or use the usage_* views';
 
 CREATE TABLE IF NOT EXISTS usage_progress

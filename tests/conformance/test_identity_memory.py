@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import redis
 import xxhash
 
 from pipelines import redis_identities
+from pipelines.identity_filter import IdentityFilter
 from pipelines.position import LogPartition
 from pipelines.redis_identities import RedisIdentities
 from pipelines.segment import Segment, first_segment
@@ -57,7 +59,8 @@ def test_a_copy_is_found_and_ones_own_claim_is_not_a_copy(memory: RedisIdentitie
 def test_claims_in_several_parts_give_the_rows_of_the_whole(
     memory: RedisIdentities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_identities, "_CLAIM_ROWS", 4)
+    monkeypatch.setattr(redis_identities, "_SCRIPT_GROUPS", 1)
+    memory = RedisIdentities(memory.client, "conformance", 10_000)
     segment = segment_of()
     memory.refill(segment, 0, [])
     assert memory.claim(segment, 0, 1, claims_of(0, 10, 0)) == {}
@@ -135,9 +138,9 @@ def test_a_redis_that_may_evict_is_refused(memory: RedisIdentities) -> None:
 
 
 @pytest.mark.parametrize(
-    ("slice_events", "buckets"), [(1, 1), (100, 4), (1_000_000, 32768), (90_000_000, 65536)]
+    ("slice_events", "buckets"), [(1, 1), (5_000, 4), (2_000_000, 2048), (90_000_000, 65536)]
 )
-def test_a_full_slice_has_16_to_32_entries_a_bucket_as_far_as_two_bytes_go(
+def test_a_full_slice_has_up_to_1024_entries_a_bucket_as_far_as_two_bytes_go(
     memory: RedisIdentities, slice_events: int, buckets: int
 ) -> None:
     assert redis_identities.buckets_of(slice_events) == buckets
@@ -151,6 +154,74 @@ def test_a_full_slice_has_16_to_32_entries_a_bucket_as_far_as_two_bytes_go(
     assert len(hits) == 400
     kept = list(sized.client.scan_iter(f"{sized._key(segment)}:0:*"))
     assert len(kept) <= buckets
-    assert sum(sized.client.hlen(key) for key in kept) == 400
+    assert sum(sized.client.strlen(key) for key in kept) == 400 * 27
     sized.drop_before(segment_of(1, 1))
     assert not list(sized.client.scan_iter(f"{sized._key(segment)}:0:*"))
+
+
+def another_worker(memory: RedisIdentities) -> RedisIdentities:
+    return RedisIdentities(memory.client, memory.deployment, memory.slice_events)
+
+
+def test_a_worker_that_starts_knows_what_others_claimed(memory: RedisIdentities) -> None:
+    segment, first = segment_of(), claims_of(0, 500, 0)
+    memory.refill(segment, 0, [])
+    assert memory.claim(segment, 0, 1, first) == {}
+    other = another_worker(memory)
+    assert other.claim(segment, 0, 1, first) == {}
+    hits = other.claim(segment, 1, 2, claims_of(499, 2, 1))
+    assert hits == {0: Seen(0, 499, first.body_hashes[499].tobytes())}
+
+
+def test_a_sleeper_that_wakes_judges_as_those_who_went_on(memory: RedisIdentities) -> None:
+    segment = segment_of()
+    memory.refill(segment, 0, [])
+    sleeper = another_worker(memory)
+    assert sleeper.claim(segment, 0, 1, claims_of(0, 5, 0)) == {}
+    runs = [(offset, claims_of(5 * offset - 2, 7, offset)) for offset in range(1, 5)]
+    ahead = [
+        memory.claim(segment, offset, offset + 1, run)
+        for offset, run in [(0, claims_of(0, 5, 0)), *runs]
+    ]
+    behind = [sleeper.claim(segment, offset, offset + 1, run) for offset, run in runs]
+    assert behind == ahead[1:]
+    assert all(hits is not None and sorted(hits) == [0, 1] for hits in behind)
+    assert another_worker(memory).claim(segment, 1, 2, runs[0][1]) == behind[0]
+
+
+def test_copies_within_one_run_repeat_its_first(memory: RedisIdentities) -> None:
+    segment, one = segment_of(), claims_of(0, 3, 0)
+    memory.refill(segment, 0, [])
+    twice = claims(
+        [row.tobytes() for row in one.identities] * 2,
+        [row.tobytes() for row in one.body_hashes] * 2,
+        [0, 0, 0, 1, 1, 1],
+        [0, 1, 2, 0, 1, 2],
+    )
+    expected = {3 + row: Seen(0, row, one.body_hashes[row].tobytes()) for row in range(3)}
+    assert memory.claim(segment, 0, 2, twice) == expected
+    assert another_worker(memory).claim(segment, 0, 2, twice) == expected
+
+
+def test_a_refill_that_another_overtook_writes_nothing_more(memory: RedisIdentities) -> None:
+    segment, entries = segment_of(), claims_of(0, 50, 0)
+
+    def overtaken() -> Iterator[tuple[int, list[Claims]]]:
+        yield 0, [entries]
+        another_worker(memory).refill(segment, 2, [(0, [entries, claims_of(50, 50, 1)])])
+        yield 0, [entries]
+
+    memory.refill(segment, 1, overtaken())
+    kept = memory.client.scan_iter(f"{memory._key(segment)}:0:*")
+    assert sum(memory.client.strlen(key) for key in kept) == 100 * 27
+    hits = memory.claim(segment, 2, 3, claims_of(99, 2, 2))
+    assert hits is not None
+    assert sorted(hits) == [0]
+
+
+def test_filters_that_say_maybe_too_often_change_no_verdict(
+    memory: RedisIdentities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(IdentityFilter, "may_hold", lambda _, words: np.ones(len(words), bool))
+    test_older_slices_are_looked_at_down_to_the_horizon(memory)
+    test_copies_within_one_run_repeat_its_first(memory)
