@@ -21,7 +21,6 @@ _PART = 1_000
 """Identities are looked at so many at a time: a query lists them."""
 _FEW_PART = 50
 """New identities are looked up one by one where they are less than one in so many."""
-_IN_ORDER = {"optimize_aggregation_in_order": 1}
 
 
 @dataclass(slots=True)
@@ -129,9 +128,16 @@ class ClickHouseAudit:
         is_new = "true"
         if added * _FEW_PART < every:
             is_new = f"identity IN (SELECT identity FROM usage_events WHERE {among})"
+        # In the order of the table's key each row is compared with the one before: no state grows.
+        columns = ["identity", *KEY.split(", ")]
+        before = ", ".join(f"lagInFrame({name}) OVER near AS was_{name}" for name in columns)
         sql = (
-            f"SELECT hex(identity) FROM usage_identities WHERE ({_below(proposal)}) AND {is_new}"
-            f" GROUP BY identity HAVING min(({KEY})) != max(({KEY}))"
+            f"SELECT DISTINCT hex(identity) FROM (SELECT {', '.join(columns)}, {before}"
+            f" FROM usage_identities WHERE ({_below(proposal)}) AND {is_new} WINDOW near AS"
+            f" (ORDER BY identity, {KEY} ROWS BETWEEN 1 PRECEDING AND CURRENT ROW))"
+            " WHERE identity = was_identity"
+            f" AND ({KEY}) != ({', '.join(f'was_{name}' for name in columns[1:])})"
+            f" AND (({places}) OR ({within(new, 'offset', 'was_')}))"
         )
         for (identity,) in self._rows(sql, values):
             yield bytes.fromhex(identity)
@@ -156,7 +162,7 @@ class ClickHouseAudit:
             raise TransientError(f"ClickHouse does not answer: {error}") from error
 
     def _rows(self, sql: str, values: dict[str, Any]) -> Any:
-        return rows_of(self.client, sql, values, _IN_ORDER | _LONG)
+        return rows_of(self.client, sql, values, _LONG)
 
 
 _LONG = {"max_query_size": 4_000_000}

@@ -1,4 +1,4 @@
-"""Settings of a worker, from TOLLBOOK_* in its environment."""
+"""Settings of a worker, and of the auditor, from TOLLBOOK_* in their environment."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -23,3 +23,14 @@ class WorkerSettings(BaseSettings):
     bad_events_max: int = Field(default=BAD_EVENTS_MAX, ge=1)
     """So many bad events of a source in a partition become dead letters before, where they are most
     of what it sends, it is quarantined; all workers of a deployment must agree."""
+
+
+class AuditorSettings(BaseSettings):
+    """Where the servers are, and how often every tenant is audited."""
+
+    model_config = SettingsConfigDict(env_prefix="TOLLBOOK_", hide_input_in_errors=True)
+
+    kafka_bootstrap: str
+    postgres_dsn: str
+    clickhouse_url: str
+    audit_seconds: int = Field(default=86_400, ge=1)

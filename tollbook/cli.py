@@ -23,6 +23,7 @@ from tollbook import (
 )
 from tollbook.bench import commands as bench_commands
 from tollbook.demo import commands as demo_commands
+from tollbook.metavars import name_values
 
 _MODULES = [
     stack_commands,
@@ -54,6 +55,7 @@ def build() -> typer.Typer:
     app.callback()(_options)
     for module in _MODULES:
         module.register(app)
+    name_values(app)
     return app
 
 

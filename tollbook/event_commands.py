@@ -43,7 +43,10 @@ def show_event(
     source: Source, event_id: EventId, data_dir: DataDir = DEFAULT_DATA_DIR, *,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Show where an event is: counted for what, a copy of what, refused or voided why."""
+    """Show where an event is: counted for what, a copy of what, refused or voided why.
+
+    The exit status is 1 where nobody ever sent it.
+    """
     import msgspec  # noqa: PLC0415
 
     from tollbook.trace_wiring import open_tracer  # noqa: PLC0415
@@ -52,10 +55,14 @@ def show_event(
         tracer = open_tracer(connection, clickhouse, stack.kafka_bootstrap)
         traced = tracer.trace(stack.tenant, source, event_id)
         content = json.loads(msgspec.json.encode(tracer.to_content(stack.tenant, traced)))
+    status = 1 if content["state"] == "unknown" else 0
     if as_json:
         print(json.dumps(content))
-        return
+        sys.exit(status)
     show(f"{source}/{event_id}: {content['state']}")
+    if status:
+        show("No such event was accepted: all that was sent before is counted.")
+        sys.exit(status)
     for each in content["events"]:
         _show_counted(each)
     for what in ("conflicts", "refusals", "quarantined"):

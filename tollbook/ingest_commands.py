@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, BinaryIO
 
 import typer
 
+from tollbook.screen import count_of, show
 from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
 
 _FINGERPRINT_BYTES = 65_536
@@ -96,15 +98,22 @@ def send(
     kind = file_format or ("csv" if file.suffix.lower() == ".csv" else "ndjson")
     if kind not in {"ndjson", "csv"}:
         raise typer.BadParameter(f"{kind!r} is neither ndjson nor csv", param_hint="--format")
+    if not file.is_file():
+        what = "is not a file" if file.exists() else "does not exist"
+        raise typer.BadParameter(f"{file} {what}", param_hint="FILE")
     if url is None or key is None:
         stack = read_stack(data_dir)
         url, key = url or stack.ingest_url, key or stack.api_key
-    if not file.is_file():
-        raise typer.BadParameter(f"{file} is not a file", param_hint="FILE")
     feed = _Feed(file, kind, mapping, delimiter, restart=restart)
     summary = feed.run(url, key, in_flight, quiet=as_json)
     if as_json:
         print(json.dumps(summary))
+    elif summary["refused"]:
+        refused, kept = count_of(summary["refused"], "line"), summary["refused_file"]
+        show(
+            f"{refused} refused, kept with line number and reasons in {kept}",
+            f"See the first: head -1 {quote(kept)}. Send them corrected, in a file of their own.",
+        )
     raise typer.Exit(1 if summary["refused"] else 0)
 
 

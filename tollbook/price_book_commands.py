@@ -67,7 +67,7 @@ def _chosen(file: Path, key: str | None) -> Any:
     declared = read_files([file])
     if declared.faults:
         faults = "; ".join(str(fault) for fault in sorted(declared.faults))
-        raise StackError(f"{file} has faults: {faults}", "Mend them first.")
+        raise StackError(faults, "Mend that first.")
     books = declared.price_books
     if key is None and len(books) == 1:
         return next(iter(books.values()))

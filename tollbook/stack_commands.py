@@ -19,7 +19,13 @@ from infra.embedded.jars import cache_directory, fetch_jars, missing_jars, read_
 from tollbook.command_group import group
 from tollbook.screen import bold, count_of, open_console, show
 from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
-from tollbook.stack_view import StartView, alarm_lines, download_progress, status_table
+from tollbook.stack_view import (
+    StartView,
+    alarm_lines,
+    download_progress,
+    note_lines,
+    status_table,
+)
 
 DataDir = Annotated[
     Path, typer.Option("--data-dir", help="Where the stack keeps its data.", show_default=True)
@@ -114,7 +120,7 @@ def status(
     if as_json:
         print(json.dumps(asdict(state), indent=1))
     else:
-        show(status_table(state), *alarm_lines(state))
+        show(status_table(state), *note_lines(state), *alarm_lines(state))
     raise typer.Exit(0 if healthy and state.phase == "ready" else 1)
 
 
@@ -131,8 +137,14 @@ def _told_ports(words: list[str]) -> dict[str, int]:
     ports = {}
     for word in words:
         name, _, number = word.partition("=")
-        if not number.isdigit() or not 0 < int(number) < 65_536:
-            raise typer.BadParameter(f"{word!r} is not NAME=NUMBER", param_hint="--port")
+        if not name or not (number.isascii() and number.isdigit()):
+            raise typer.BadParameter(
+                f"{word!r} is not NAME=NUMBER, such as ingest=8080", param_hint="--port"
+            )
+        if not 0 < int(number) < 65_536:
+            raise typer.BadParameter(
+                f"{word!r}: ports are numbers from 1 to 65535", param_hint="--port"
+            )
         ports[name] = int(number)
     return ports
 

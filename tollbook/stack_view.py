@@ -127,6 +127,11 @@ def alarm_lines(state: StackState) -> list[Text]:
     ]
 
 
+def note_lines(state: StackState) -> list[Text]:
+    """Return what parts say of how things stand."""
+    return [Text(f"{part.name}: {part.note}", "dim") for part in state.parts.values() if part.note]
+
+
 def _memory(part: PartState) -> str:
     """Return the memory of a part and all that it has started."""
     if not part.key.is_running():

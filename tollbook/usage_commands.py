@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 
 Words = list[str]
 
+_OPTIONS = {
+    "from": "--from",
+    "to": "--to",
+    "window": "--window",
+    "window_time_zone": "--time-zone",
+    "group_by": "--group-by",
+    "subject": "--subject",
+    "customer": "--customer",
+    "cut": "--cut",
+}
+"""How parameters of a question are called here."""
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
@@ -82,12 +94,24 @@ def _read(
             question = of_customers(connection, stack.tenant, question, customers)
             queries = open_queries(connection, open_clickhouse(stack.clickhouse_url))
             return question, list(queries.ask(stack.tenant, question, datetime.now(UTC)))
-    except (BadParameterError, TooMuchError) as error:
+    except BadParameterError as error:
+        raise StackError(
+            f"{_OPTIONS.get(error.parameter, error.parameter)}: {_as_options(error.reason)}",
+            "See `tollbook usage query --help`.",
+        ) from error
+    except TooMuchError as error:
         raise StackError(str(error), "See `tollbook usage query --help`.") from error
     except LookupError as error:
         raise StackError(str(error.args[0]), "See `tollbook usage query --help`.") from error
     except TransientError as error:
         raise StackError(str(error), "See `tollbook status`.") from error
+
+
+def _as_options(reason: str) -> str:
+    """Return a reason with the options that were given, where it names parameters."""
+    return " ".join(
+        _OPTIONS.get(word, word) if word == "from" else word for word in reason.split(" ")
+    )
 
 
 def _content(question: "UsageQuestion", rows: "Sequence[UsageRow]") -> dict[str, Any]:

@@ -38,6 +38,8 @@ class PartState:
     """How it ended the last time, if it did."""
     alarms: list[str] = field(default_factory=list)
     """What it asks a person to mend, and how."""
+    note: str = ""
+    """What it says of how things stand."""
 
     @property
     def key(self) -> ProcessKey:
@@ -108,9 +110,10 @@ class Board:
         """Take a part off the board."""
         del self.state.parts[name]
 
-    def raise_alarms(self, name: str, alarms: list[str]) -> None:
-        """Record what a part asks a person to mend; new alarms are told."""
+    def raise_alarms(self, name: str, alarms: list[str], note: str) -> None:
+        """Record what a part asks a person to mend, and its note; new alarms are told."""
         part = self.state.parts[name]
+        part.note = note
         new = [alarm for alarm in alarms if alarm not in part.alarms]
         part.alarms = list(alarms)
         for alarm in new:

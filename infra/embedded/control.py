@@ -121,7 +121,7 @@ def stop(data_dir: Path, watch: Watch) -> int:
         ended = clean_up(data_dir)
         (data_dir / STACK_FILE).unlink(missing_ok=True)
         if ended == 0:
-            raise StackError(f"no stack is up in {data_dir}", "Start one with `tollbook up`.")
+            raise StackError(f"no stack is up in {data_dir}", "There is nothing to end.")
         return ended
     send(state.supervisor, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_SECONDS_MAX

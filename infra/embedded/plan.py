@@ -24,6 +24,7 @@ def plan_parts(config: StackConfig) -> list[Part]:
         _provision(config),
         _ingest(config),
         *plan_workers(config, config.workers),
+        _auditor(config),
         _api(config),
     ]
 
@@ -107,6 +108,17 @@ def _worker(config: StackConfig, index: int, workers: int) -> Part:
     return Part(
         name=f"{WORKER}{index}",
         command=_python("-m", "pipelines", *which),
+        environment=_addresses(config),
+        after=("provision",),
+        ready_text=" ready: ",
+        stop_seconds=20,
+    )
+
+
+def _auditor(config: StackConfig) -> Part:
+    return Part(
+        name="auditor",
+        command=_python("-m", "pipelines.auditor"),
         environment=_addresses(config),
         after=("provision",),
         ready_text=" ready: ",

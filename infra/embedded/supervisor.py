@@ -137,7 +137,7 @@ class Supervisor:
             await asyncio.sleep(_ALARM_SECONDS)
             for name, log in list(self._alarms.items()):
                 if name in self._board.state.parts and log.read():
-                    self._board.raise_alarms(name, log.alarms)
+                    self._board.raise_alarms(name, log.alarms, log.note)
 
     async def _announce(self) -> None:
         """Declare the stack ready when every part is."""

@@ -1,6 +1,9 @@
 """Copies that never met: under other subjects, in another log. Each identity counts once."""
 
 import json
+import os
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,7 +12,7 @@ import httpx
 
 from tests.e2e.log_world import newest, own, put, tollbook
 from tests.e2e.test_counting_is_exact import post
-from tests.embedded_stack import EmbeddedStack, wait_until
+from tests.embedded_stack import REPOSITORY, EmbeddedStack, wait_until
 from tests.feed import Truth, utc_now
 from tests.metering import check_totals, create_meters, cut_now, quantities, reader_of
 from tollbook.stack_file import Stack
@@ -128,3 +131,38 @@ def test_an_interval_that_divides_windows_leaves_copies_out_too(own: EmbeddedSta
         asked = Truth(truth.event_type, start, end, inside)
         found = quantities(known, cut, "audit_edges_units", asked)
         assert found == asked.expected().get("units", {})
+
+
+def test_a_tenant_is_audited_by_itself_when_it_is_time_and_the_status_says_so(
+    own: EmbeddedStack,
+) -> None:
+    known = own.read()
+    truth = Truth.generate(13, 20, "audit.daily", utc_now())
+    post(known, truth.events)
+    before = len(tollbook(own, "cut", "list"))
+    log = newest(own)
+    # Copies that no partition can see, whichever their events are in.
+    for number in range(log["partitions"]):
+        put(known, log["topic"], number, truth.events[0] | {"subject": SUBJECTS[number]})
+    addresses = {
+        "TOLLBOOK_KAFKA_BOOTSTRAP": known.kafka_bootstrap,
+        "TOLLBOOK_POSTGRES_DSN": known.postgres_dsn,
+        "TOLLBOOK_CLICKHOUSE_URL": known.clickhouse_url,
+        "TOLLBOOK_AUDIT_SECONDS": "1",
+    }
+    auditor = subprocess.Popen(
+        [sys.executable, "-P", "-m", "pipelines.auditor"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **addresses},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert auditor.stderr is not None
+    said = next(line for line in auditor.stderr if "audited tenant=" in line)
+    auditor.terminate()
+    auditor.stderr.read()
+    assert auditor.wait(60) == 0
+    cuts = tollbook(own, "cut", "list")
+    assert f"cut={cuts[before]['number']} " in said
+    shown = tollbook(own, "cut", "show", str(cuts[before]["number"]))["audit"]
+    assert shown["voided"] == log["partitions"] - 1, "in one partition the worker saw it"
+    wait_until(lambda: "last audit" in own.part("auditor").note, 20)

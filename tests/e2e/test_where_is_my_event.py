@@ -183,6 +183,7 @@ def test_a_value_that_one_meter_refuses_is_told_with_its_reason(world: World) ->
 
 def test_an_event_that_no_one_sent_is_unknown(world: World) -> None:
     assert "no such event" in world.trace("never", status=404)["detail"]
+    assert "No such event" in world.run("event", "show", SOURCE, "never", code=1)
     world.get("events/only-a-source", status=400)
 
 
