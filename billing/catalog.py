@@ -11,6 +11,7 @@ from billing.agreement import check_subscriptions
 from billing.charge import Charge
 from billing.declaration import Declarations
 from billing.facts import Facts
+from billing.meter_change import KnownMeter
 from billing.owners import check_owners
 from billing.price_book import PriceBook, to_content
 from pipelines.meter import MeterDefinition
@@ -24,14 +25,15 @@ class Known:
     """What the database holds when declarations arrive."""
 
     facts: Facts
-    meters: Mapping[str, MeterDefinition] = field(default_factory=dict)
+    meters: Mapping[str, KnownMeter] = field(default_factory=dict)
     billed_until: Mapping[str, datetime] = field(default_factory=dict)
     """Until when each subscription has been billed."""
 
 
 def check(declared: Declarations, known: Known) -> None:
     """Note every fault in `declared`."""
-    meters = {**known.meters, **{k: meter.definition for k, meter in declared.meters.items()}}
+    meters = {key: meter.definition for key, meter in known.meters.items()}
+    meters |= {key: meter.definition for key, meter in declared.meters.items()}
     _check_meters(declared, known)
     books = dict(known.facts.price_books)
     for key, book in declared.price_books.items():
@@ -39,6 +41,7 @@ def check(declared: Declarations, known: Known) -> None:
         if merged is not None:
             books[key] = merged
             _check_charges(declared, merged, meters)
+    _check_other_books(declared, known, meters)
     after = Facts(
         revision=known.facts.revision,
         price_books=books,
@@ -54,12 +57,28 @@ def check(declared: Declarations, known: Known) -> None:
 def _check_meters(declared: Declarations, known: Known) -> None:
     for key, meter in declared.meters.items():
         before = known.meters.get(key)
-        if before is not None and before.aggregation != meter.definition.aggregation:
+        if before is not None and before.definition.rule != meter.definition.rule:
             message = (
-                f"meter {key} aggregates by {before.aggregation}, and that stays:"
-                f" give the {meter.definition.aggregation} a key of its own"
+                f"meter {key} aggregates by {before.definition.rule}, and that stays:"
+                f" give the {meter.definition.rule} a key of its own"
             )
             declared.fault("meters", key, message)
+
+
+def _check_other_books(
+    declared: Declarations, known: Known, meters: Mapping[str, MeterDefinition]
+) -> None:
+    """See that a changed meter still has what charges of known price books ask of it."""
+    faults: dict[tuple[str, str], None] = {}
+    for key, book in known.facts.price_books.items():
+        if key in declared.price_books:
+            continue
+        for charge in (charge for version in book.versions for charge in version.charges):
+            if charge.meter in declared.meters:
+                for fault in _charge_faults(charge, meters):
+                    faults[charge.meter, f"price book {key}: {fault}"] = None
+    for meter, message in faults:
+        declared.fault("meters", meter, message)
 
 
 def _merged(declared: Declarations, before: PriceBook | None, book: PriceBook) -> PriceBook | None:

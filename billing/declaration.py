@@ -6,13 +6,13 @@ unless there is none.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from billing.customer import Customer, Subscription
-from billing.price_book import Date, PriceBook
+from billing.customer import Customer, Moment, Subscription
+from billing.price_book import PriceBook
 from billing.yaml_text import Fault, Path, Tree
 from pipelines.meter import MeterDefinition
 
@@ -29,7 +29,7 @@ _SECTIONS = ("meters", "price_books", "customers", "subscriptions")
 class _Effective(BaseModel):
     """The one key of a meter that is no part of its definition: when a new version begins."""
 
-    effective_from: Date | None = None
+    effective_at: Moment | None = None
 
 
 _NAME_BY_SCHEMA: dict[type[BaseModel], str] = {
@@ -43,10 +43,12 @@ _NAME_BY_SCHEMA: dict[type[BaseModel], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """A meter's definition, and the (UTC) day from which a new version of it counts."""
+    """A meter's definition, and the instant or (UTC) day from which a new version of it counts."""
 
     definition: MeterDefinition
-    effective_from: date | None = None
+    effective_at: datetime | date | None = None
+    archives: bool = False
+    """True where the meter shall count nothing from then on."""
 
 
 @dataclass(slots=True)
@@ -122,13 +124,13 @@ def _read_meter(found: Declarations, tree: Tree, path: Path, thing: Any) -> Mete
         message = "expected keys and values"
         found.faults.append(Fault(tree.file, tree.line_of(path), message))
         return None
-    own = {key: value for key, value in thing.items() if key == "effective_from"}
+    own = {key: value for key, value in thing.items() if key == "effective_at"}
     rest = {key: value for key, value in thing.items() if key not in own}
     definition = _validate(found, tree, path, MeterDefinition, rest)
     effective = _validate(found, tree, path, _Effective, own)
     if definition is None or effective is None:
         return None
-    return Meter(definition, effective.effective_from)
+    return Meter(definition, effective.effective_at)
 
 
 def _validate(

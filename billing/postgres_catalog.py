@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -10,11 +10,13 @@ from psycopg.types.range import TimestamptzRange
 
 from billing.catalog import Known, check
 from billing.customer import Customer
-from billing.declaration import Declarations, Meter
+from billing.declaration import Declarations
 from billing.facts import Facts
+from billing.meter_change import KnownMeter, NewVersion, check_changes, instant_text
 from billing.owners import Transfers, transfers
 from billing.postgres_facts import (
     Connection,
+    billed_until_by_meter,
     last_billed_ends,
     load_facts,
     next_revision,
@@ -42,19 +44,28 @@ class DeclarationError(Exception):
 
 
 def apply(
-    connection: Connection, tenant: str, declared: Declarations, now: datetime
+    connection: Connection,
+    tenant: str,
+    declared: Declarations,
+    now: datetime,
+    request_key: str | None = None,
 ) -> list[Applied]:
-    """Apply declarations; raises DeclarationError with all faults noted in them."""
+    """Apply declarations; raises DeclarationError with all faults noted in them.
+
+    A meter's new version keeps `request_key`, by which a repeated request finds it.
+    """
     with connection.transaction():
         revision = next_revision(connection, tenant)
         facts = load_facts(connection, tenant, _LATEST)
-        meters = _load_meters(connection, tenant)
+        meters = load_meters(connection, tenant)
         known = Known(facts, meters, last_billed_ends(connection, tenant))
         check(declared, known)
+        billed = billed_until_by_meter(connection, tenant)
+        versions = check_changes(declared, meters, billed, now)
         if declared.faults:
             raise DeclarationError
         applied = [
-            *_apply_meters(connection, tenant, declared, meters, now),
+            *_apply_meters(connection, tenant, versions, revision, request_key),
             *_apply_books(connection, tenant, declared, facts, revision),
         ]
         moves = transfers(declared.customers.values(), facts)
@@ -73,53 +84,56 @@ def apply(
     return applied
 
 
-def _load_meters(connection: Connection, tenant: str) -> dict[str, MeterDefinition]:
+def load_meters(connection: Connection, tenant: str) -> dict[str, KnownMeter]:
+    """Return the latest version of each meter of a tenant."""
     rows = connection.execute(
-        "SELECT DISTINCT ON (key) key, definition FROM meters WHERE tenant = %s"
-        " ORDER BY key, version DESC",
+        "SELECT DISTINCT ON (key) key, definition, version, archived,"
+        " CASE WHEN isfinite(effective_at) THEN effective_at END"
+        " FROM meters WHERE tenant = %s ORDER BY key, version DESC",
         (tenant,),
     ).fetchall()
-    return {key: MeterDefinition.model_validate(definition) for key, definition in rows}
+    return {
+        key: KnownMeter(
+            MeterDefinition.model_validate(definition),
+            version,
+            None if effective_at is None else effective_at.astimezone(UTC),
+            is_archived=archived,
+        )
+        for key, definition, version, archived, effective_at in rows
+    }
 
 
 def _apply_meters(
     connection: Connection,
     tenant: str,
-    declared: Declarations,
-    known: Mapping[str, MeterDefinition],
-    now: datetime,
+    versions: Mapping[str, NewVersion | None],
+    revision: int,
+    request_key: str | None,
 ) -> list[Applied]:
     applied = []
-    for key, meter in declared.meters.items():
-        before = known.get(key)
-        if before == meter.definition:
+    for key, new in versions.items():
+        if new is None:
             applied.append(Applied("meter", key, "unchanged"))
             continue
-        row = connection.execute(
-            "INSERT INTO meters (tenant, key, version, definition, effective_at) SELECT"
-            " %(tenant)s, %(key)s, coalesce(max(version), 0) + 1, %(definition)s, %(effective)s"
-            " FROM meters WHERE tenant = %(tenant)s AND key = %(key)s RETURNING version",
-            {
-                "tenant": tenant,
-                "key": key,
-                "definition": Jsonb(to_row(meter.definition)),
-                "effective": "-infinity" if before is None else _effective_at(meter, now),
-            },
-        ).fetchone()
-        assert row is not None  # noqa: S101 - RETURNING
-        outcome = "created" if before is None else "changed"
-        applied.append(Applied("meter", key, outcome, f"version {row[0]}"))
+        connection.execute(
+            "INSERT INTO meters (tenant, key, version, definition, effective_at, archived,"
+            " known_revision, request_key) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            (
+                tenant,
+                key,
+                new.version,
+                Jsonb(to_row(new.definition)),
+                new.effective_at or "-infinity",
+                new.is_archived,
+                revision,
+                request_key,
+            ),
+        )
+        since = "" if new.effective_at is None else f" from {instant_text(new.effective_at)}"
+        outcome = "created" if new.version == 1 else "changed"
+        what = "archived" if new.is_archived else f"version {new.version}"
+        applied.append(Applied("meter", key, outcome, what + since))
     return applied
-
-
-def _effective_at(meter: Meter, now: datetime) -> datetime:
-    """Return when a new version begins: its day in UTC, or else the next window's start."""
-    if isinstance(meter.effective_from, date):
-        day = meter.effective_from
-        return datetime(day.year, day.month, day.day, tzinfo=UTC)
-    since = now - datetime(1970, 1, 1, tzinfo=UTC)
-    size: timedelta = meter.definition.window_size
-    return now + (-since % size)
 
 
 def _apply_books(

@@ -24,16 +24,13 @@ _LINE = (
 )
 
 
-def meters(
-    connection: Connection, tenant: str, after: str | None = None, limit: int = 1000
-) -> list[dict[str, Any]]:
-    """Return meters after a key, each in its latest version."""
+def meters(connection: Connection, tenant: str, revision: int) -> list[str]:
+    """Return the keys of the meters that were known at a revision, in order."""
     rows = connection.execute(
-        "SELECT DISTINCT ON (key) definition, version FROM meters"
-        " WHERE tenant = %s AND key > %s ORDER BY key, version DESC LIMIT %s",
-        (tenant, after or "", limit),
+        "SELECT DISTINCT key FROM meters WHERE tenant = %s AND known_revision <= %s ORDER BY key",
+        (tenant, revision),
     ).fetchall()
-    return [{**definition, "version": version} for definition, version in rows]
+    return [key for (key,) in rows]
 
 
 def customers(

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from pipelines.correcting import CONTRIBUTION_SCHEMA, Row, counted, position_of
+from pipelines.correcting import CONTRIBUTION_SCHEMA, Row, position_of
 from pipelines.cut import Proposal
 from pipelines.dead_letter import conflict_letter
-from pipelines.fold import ActiveMeter, fold_all, negated
+from pipelines.fold import ActiveMeter, fold_signed
 from pipelines.position import LogPartition, Position
 from pipelines.record import DeadLetter
 from pipelines.segment import AUDIT_SEGMENTS, Segment
@@ -84,13 +84,10 @@ class AuditTables(Protocol):
 
 
 class CountedMeters(Protocol):
-    """Which meters counted what."""
+    """Which meters there are."""
 
     def meters(self, definitions: Sequence[int]) -> list[ActiveMeter]:
         """Return meter definitions by id."""
-
-    def definitions_at(self, positions: Iterable[Position]) -> dict[Position, tuple[int, ...]]:
-        """Return the definitions that the segments of positions count."""
 
 
 @dataclass(slots=True)
@@ -151,21 +148,15 @@ class Auditor:
     def _add(
         self, proposal: Proposal, windows: dict[LogPartition, SegmentWindows], voids: list[Row]
     ) -> None:
-        """Fold signed events with every meter version that counted what they take back."""
-        places = {place for row in voids for place in (position_of(row), _stands_at(row))}
-        definitions = self.meters.definitions_at(places)
-        parts: dict[tuple[LogPartition, tuple[int, ...]], list[Row]] = {}
+        """Fold signed events into the versions of meters that the proposal names."""
+        meters = self.meters.meters(proposal.definitions)
+        by_place: dict[LogPartition, list[Row]] = {}
         for row in voids:
-            at = position_of(row)
-            counting = {*definitions[at], *definitions[_stands_at(row)]}
-            parts.setdefault((at.at, tuple(sorted(counting))), []).append(row)
-        for (place, numbers), rows in parts.items():
-            signed = pa.Table.from_pylist(rows, VOID_SCHEMA)
-            meters = self.meters.meters(numbers)
+            by_place.setdefault(position_of(row).at, []).append(row)
+        for place, rows in by_place.items():
             if place not in windows:
-                windows[place] = SegmentWindows(_segment(place, proposal))
-            taken = map(negated, fold_all(counted(signed, -1), meters))
-            windows[place].add([*fold_all(counted(signed, 1), meters), *taken])
+                windows[place] = SegmentWindows(audit_segment(place, proposal))
+            windows[place].add(fold_signed(pa.Table.from_pylist(rows, VOID_SCHEMA), meters))
 
 
 def survivor_of(
@@ -212,7 +203,7 @@ def _letter(copy: Copy, survivor: Copy, rows: Sequence[Row]) -> DeadLetter:
     return conflict_letter(copy.position.at, sent, survivor.position)
 
 
-def _segment(at: LogPartition, proposal: Proposal) -> Segment:
+def audit_segment(at: LogPartition, proposal: Proposal) -> Segment:
     """Return the segment of an audit: it lies in no log, at the moment of the cut."""
     return Segment(
         at=at,

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from pipelines.expression_text import ExpressionError, Token, tokens_of
+from pipelines.expression_text import ExpressionError, MissingMember, Token, tokens_of
 
 FUNCTIONS = frozenset(
     {
@@ -237,7 +237,7 @@ def _not_whole(value: Decimal | int, path: Path) -> _NotWholeError:
 
 def _why(error: BaseException) -> str:
     if isinstance(error, KeyError):
-        return f"the member {error.args[0]} is missing"
+        return MissingMember(f"the member {error.args[0]} is missing")
     if isinstance(error, msgspec.MsgspecError | RecursionError):
         return "the event's data cannot be read"
     text = str(error).partition(" CEL does not coerce")[0].partition("\n")[0]

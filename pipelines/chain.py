@@ -67,6 +67,14 @@ class Chain:
             self._await_counted(offsets)
             return self._fix(self.cuts.propose(tenant, at, offsets))
 
+    def finish_left(self, tenant: str) -> None:
+        """Fix the cut that whoever proposed it did not live to fix, if there is one."""
+        if self.cuts.proposed(tenant) is not None:
+            with self.cuts.chain_locked(tenant):
+                left = self.cuts.proposed(tenant)
+                if left is not None:
+                    self._fix(left)
+
     def _fix(self, proposal: Proposal) -> Cut:
         self.audit(proposal)
         return self.cuts.fix(proposal)

@@ -8,12 +8,14 @@ import pyarrow as pa
 from clickhouse_connect.driver.external import ExternalData
 
 from pipelines.cut import AsOf, EffectiveMeter, Ranges
-from pipelines.segment import AUDIT_SEGMENTS
+from pipelines.segment import AUDIT_SEGMENTS, HISTORY_SEGMENT
 from pipelines.values import VALUE_TYPE
 
 SETTINGS = {"do_not_merge_across_partitions_select_final": 1}
 """A row's partition is a function of its key, so FINAL may merge each by itself."""
 ARROW_SETTINGS = {**SETTINGS, "output_format_arrow_low_cardinality_as_dictionary": 0}
+
+_FAR = 1 << 62
 
 _TYPES = {
     pa.string(): "String",
@@ -28,22 +30,33 @@ def dimension(name: str) -> str:
     return f"JSONExtractString(dimensions, '{name}')"
 
 
-def in_force(versions: Sequence[EffectiveMeter]) -> str:
-    """Say that a window belongs to the version of the meter in force at its start."""
-    if len(versions) == 1:
-        return f"meter_version = {versions[0].meter.version}"
+def in_force(versions: Sequence[EffectiveMeter], as_of: AsOf | None) -> str:
+    """Say that a row is of a version read by rows, and that the window is that version's."""
     micros = "toUnixTimestamp64Milli(window_start) * 1000"
-    return " OR ".join(
-        f"(meter_version = {version.meter.version}"
-        f" AND {micros} >= {version.start_us} AND {micros} < {version.end_us})"
-        for version in versions
-    )
+    rows = []
+    for version in versions:
+        if version.is_raw(as_of):
+            continue
+        parts = [f"meter_version = {version.meter.version}"]
+        if version.start_us > -_FAR:
+            parts.append(f"{micros} >= {version.start_us}")
+        if version.end_us < _FAR:
+            parts.append(f"{micros} < {version.end_us}")
+        rows.append(f"({' AND '.join(parts)})")
+    return " OR ".join(rows) or "false"
+
+
+def as_rows(versions: Sequence[EffectiveMeter], as_of: AsOf | None) -> str:
+    """Say that a row is of a version that is read by rows, whatever its window."""
+    numbers = [str(each.meter.version) for each in versions if not each.is_raw(as_of)]
+    return f"meter_version IN ({', '.join(numbers)})" if numbers else "false"
 
 
 def whole(as_of: AsOf) -> str:
-    """Say that a window's segment lies wholly before a cut, or is an audit's of it."""
+    """Say that a row's segment lies wholly before a cut, or is history, or an audit's of it."""
     places = [
-        f"(log = {at.log} AND partition = {at.partition} AND segment < {bound})"
+        f"(log = {at.log} AND partition = {at.partition}"
+        f" AND (segment < {bound} OR segment = {HISTORY_SEGMENT}))"
         for at, bound in as_of.whole_below.items()
     ]
     return " OR ".join([*places, audited_by(0, as_of.audits)])

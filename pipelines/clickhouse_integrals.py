@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from pipelines.clickhouse_clauses import Statement, dimension, whole
+from pipelines.clickhouse_clauses import Statement, as_rows, dimension, whole
 from pipelines.clickhouse_totals import NOTHING, add_spans, in_order, is_one
 from pipelines.fold import Worth
 from pipelines.local_windows import SECOND_US, Grid
@@ -62,7 +62,6 @@ def _samples(selection: Selection, statement: Statement) -> str:
     """Return SQL for the live samples of each series, with when the next one follows."""
     question = selection.question
     statement.values |= {"tenant": selection.tenant, "meter": question.meter}
-    versions = ", ".join(str(version.meter.version) for version in selection.versions)
     of_dimensions = []
     for number, (name, allowed) in enumerate(question.where):
         of_dimensions.append(f"{dimension(name)} IN {{where{number}:Array(String)}}")
@@ -74,7 +73,7 @@ def _samples(selection: Selection, statement: Statement) -> str:
     stored = [
         "tenant = {tenant:String}",
         "meter = {meter:String}",
-        f"meter_version IN ({versions})",
+        as_rows(selection.versions, selection.as_of),
         *among,
         *([] if selection.as_of is None else [whole(selection.as_of)]),
     ]

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from clickhouse_connect.driver.exceptions import OperationalError
 
 from pipelines.clickhouse_changes import changed_sql
@@ -24,13 +27,24 @@ from pipelines.cut import AsOf, EffectiveMeter, Ranges
 from pipelines.edges import Audited, RawRead, fewer
 from pipelines.fold import Worth
 from pipelines.outage import TransientError
+from pipelines.position import LogPartition
 from pipelines.query import Folded
 from pipelines.question import Page, SeriesKey, UsageKey, UsageQuestion
 from pipelines.record import COUNTED_SCHEMA, SIGNED_SCHEMA
-from pipelines.selection import Selection
+from pipelines.selection import LATEST_US, Selection
 
 _INTERVALS_MAX = 64
 """A statement names so many intervals of time; more are joined, and filtered when read."""
+
+
+_TAKEN_SCHEMA = pa.schema(
+    [
+        *SIGNED_SCHEMA,
+        pa.field("audit", pa.uint64()),
+        pa.field("log", pa.uint16()),
+        pa.field("partition", pa.uint16()),
+    ]
+)
 
 
 @dataclass(slots=True)
@@ -49,7 +63,7 @@ class ClickHouseQuery:
             "tenant = {tenant:String}",
             "meter = {meter:String}",
             *statement.of_subjects("subject", question.named_subjects),
-            in_force(versions),
+            in_force(versions, as_of),
         ]
         if as_of is not None:
             where.append(whole(as_of))
@@ -89,25 +103,9 @@ class ClickHouseQuery:
         """Yield stored events and what corrections of them added; see `UsageTables`."""
         if not any(start < end for start, end in ranges.values()) or not read.intervals:
             return
-        statement = Statement({"tenant": read.tenant, "types": list(read.event_types)})
-        times = " OR ".join(
-            f"(time >= fromUnixTimestamp64Micro({start})"
-            f" AND time < fromUnixTimestamp64Micro({end}))"
-            for start, end in fewer(read.intervals, _INTERVALS_MAX)
-        )
-        where = [
-            "tenant = {tenant:String}",
-            "type IN {types:Array(String)}",
-            *statement.of_subjects("subject", read.subjects),
-            times,
-        ]
-        if read.windows is not None:
-            names, starts = zip(*read.windows, strict=True)
-            columns = {"subject": pa.array(names, pa.string()), "at": pa.array(starts, pa.int64())}
-            statement.add_table("edges", columns)
-            window = f"intDiv(toUnixTimestamp64Micro(time), {read.size_us}) * {read.size_us}"
-            where.append(f"(subject, {window}) IN (SELECT subject, at FROM edges)")
-        columns_of, among = ", ".join(COUNTED_SCHEMA.names), ") AND (".join(where)
+        statement = Statement()
+        among = _among(read, statement)
+        columns_of = ", ".join(COUNTED_SCHEMA.names)
         sql = (
             f"SELECT {columns_of}, toInt8(1) AS sign FROM usage_events FINAL"
             f" WHERE ({among}) AND replacement = '' AND ({within(ranges, 'offset')})"
@@ -123,6 +121,22 @@ class ClickHouseQuery:
             )
         yield from self._tables(sql, statement)
 
+    def voids(self, read: RawRead, last_audit: int) -> Iterator[tuple[int, LogPartition, Any]]:
+        """Yield what audits up to one took back; see `HistoryTables`."""
+        statement = Statement()
+        among = _among(read, statement)
+        sql = (
+            f"SELECT {', '.join(_TAKEN_SCHEMA.names)} FROM usage_audit_voids FINAL"
+            f" WHERE ({among}) AND audit <= {last_audit}"
+        )
+        keys = ["audit", "log", "partition"]
+        for table in self._tables(sql, statement, _TAKEN_SCHEMA):
+            for place in table.group_by(keys).aggregate([]).to_pylist():
+                is_it = [pc.equal(table.column(key), place[key]) for key in keys]
+                of_place = table.filter(reduce(pc.and_, is_it))
+                at = LogPartition(place["log"], place["partition"])
+                yield place["audit"], at, of_place.select(SIGNED_SCHEMA.names)
+
     def changed(
         self,
         tenant: str,
@@ -137,6 +151,32 @@ class ClickHouseQuery:
         blocks = self._blocks(sql, Statement({"tenant": tenant}))
         return [(row[0], row[1], row[2], row[3]) for block in blocks for row in block]
 
+    def touched(
+        self, version: EffectiveMeter, ranges: Ranges, audits: tuple[int, int]
+    ) -> list[tuple[str, str, int, int]]:
+        """Return (meter, subject, start, end) of the windows of raw events; see `UsageTables`."""
+        meter = version.meter
+        size_us = meter.definition.window_size // timedelta(microseconds=1)
+        statement = Statement({"tenant": meter.tenant, "types": list(meter.definition.types)})
+        among = "tenant = {tenant:String} AND type IN {types:Array(String)}"
+        last = LATEST_US if meter.definition.is_carried else "toUnixTimestamp64Micro(max(time))"
+        sql = (
+            "SELECT subject, toUnixTimestamp64Micro(min(time)), toInt64("
+            f"{last}) FROM (SELECT subject, time FROM usage_events"
+            f" WHERE {among} AND ({within(ranges, 'offset') or 'false'}) UNION ALL"
+            f" SELECT subject, time FROM usage_corrections"
+            f" WHERE {among} AND ({within(ranges, 'offset', 'at_') or 'false'}) UNION ALL"
+            f" SELECT subject, time FROM usage_audit_voids"
+            f" WHERE {among} AND audit > {audits[0]} AND audit <= {audits[1]})"
+            " GROUP BY subject, toStartOfMonth(time)"
+        )
+        key = meter.definition.key
+        return [
+            (key, subject, first // size_us * size_us, (last_us // size_us + 1) * size_us)
+            for block in self._blocks(sql, statement)
+            for subject, first, last_us in block
+        ]
+
     def _blocks(self, sql: str, statement: Statement) -> Iterator[Any]:
         try:
             with self.client.query_row_block_stream(
@@ -149,7 +189,9 @@ class ClickHouseQuery:
         except OperationalError as error:
             raise TransientError(f"ClickHouse does not answer: {error}") from error
 
-    def _tables(self, sql: str, statement: Statement) -> Iterator[Any]:
+    def _tables(
+        self, sql: str, statement: Statement, schema: pa.Schema = SIGNED_SCHEMA
+    ) -> Iterator[Any]:
         try:
             with self.client.query_arrow_stream(
                 sql,
@@ -159,6 +201,28 @@ class ClickHouseQuery:
                 use_strings=True,
             ) as batches:
                 for batch in batches:
-                    yield pa.Table.from_batches([batch]).cast(SIGNED_SCHEMA)
+                    yield pa.Table.from_batches([batch]).cast(schema)
         except OperationalError as error:
             raise TransientError(f"ClickHouse does not answer: {error}") from error
+
+
+def _among(read: RawRead, statement: Statement) -> str:
+    """Return the condition for rows of a read, whatever their offsets."""
+    statement.values |= {"tenant": read.tenant, "types": list(read.event_types)}
+    times = " OR ".join(
+        f"(time >= fromUnixTimestamp64Micro({start}) AND time < fromUnixTimestamp64Micro({end}))"
+        for start, end in fewer(read.intervals, _INTERVALS_MAX)
+    )
+    where = [
+        "tenant = {tenant:String}",
+        "type IN {types:Array(String)}",
+        *statement.of_subjects("subject", read.subjects),
+        times,
+    ]
+    if read.windows is not None:
+        names, starts = zip(*read.windows, strict=True)
+        columns = {"subject": pa.array(names, pa.string()), "at": pa.array(starts, pa.int64())}
+        statement.add_table("edges", columns)
+        window = f"intDiv(toUnixTimestamp64Micro(time), {read.size_us}) * {read.size_us}"
+        where.append(f"(subject, {window}) IN (SELECT subject, at FROM edges)")
+    return ") AND (".join(where)

@@ -112,7 +112,7 @@ def _windows_of(selection: Selection, statement: Statement) -> list[str]:
         *statement.of_subjects("usage_windows.subject", selection.subjects),
         f"window_start >= fromUnixTimestamp64Micro({first_us})",
         f"window_start < fromUnixTimestamp64Micro({selection.last_us})",
-        in_force(selection.versions),
+        in_force(selection.versions, selection.as_of),
     ]
     if selection.as_of is not None:
         where.append(whole(selection.as_of))

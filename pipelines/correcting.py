@@ -7,7 +7,7 @@ others, so that what was read before, as of a cut, stays as it was. The event as
 A correction that does not win is a conflict, kept as a dead letter.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -245,24 +245,6 @@ def summed_up(rows: Sequence[Row]) -> list[Done]:
 def position_of(row: Row) -> Position:
     """Return where an event stands."""
     return Position(LogPartition(row["log"], row["partition"]), row["offset"], row["index"])
-
-
-def by_definitions(
-    signed: Any, definitions_at: Callable[[Iterable[Position]], Mapping[Position, tuple[int, ...]]]
-) -> dict[tuple[int, ...], list[int]]:
-    """Return the rows of signed events by the definitions that their segments count."""
-    names = ("log", "partition", "offset", "index")
-    places = [
-        Position(LogPartition(log, partition), offset, index)
-        for log, partition, offset, index in zip(
-            *(signed.column(name).to_pylist() for name in names), strict=True
-        )
-    ]
-    definitions = definitions_at(dict.fromkeys(places))
-    found: dict[tuple[int, ...], list[int]] = {}
-    for row, place in enumerate(places):
-        found.setdefault(definitions[place], []).append(row)
-    return found
 
 
 def counted(rows: Any, sign: int) -> Any:

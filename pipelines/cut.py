@@ -3,9 +3,9 @@
 Also what fixing and reading them needs of the servers, as protocols.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -39,11 +39,31 @@ class AsOf:
 
 @dataclass(frozen=True, slots=True)
 class EffectiveMeter:
-    """A version of a meter with the interval it is in force for, in microseconds since 1970."""
+    """A version of a meter with the interval it is in force for, in microseconds since 1970.
+
+    Segments count it from `activated` on; what lies below is history, which is in rows of
+    HISTORY_SEGMENT, with what earlier audits took back, once it is live.
+    """
 
     meter: ActiveMeter
     start_us: int
     end_us: int
+    activated: Mapping[LogPartition, int] = field(default_factory=dict)
+    """Where it is not said, segments count it from the first on."""
+    is_live: bool = True
+
+    def is_raw(self, as_of: AsOf | None) -> bool:
+        """Tell whether its usage is folded from raw events alone.
+
+        That is so until its history is counted; and as of a cut that lies before an activation,
+        since rows of history stand for all below it.
+        """
+        if as_of is None:
+            return not self.is_live
+        ends = as_of.next_offset
+        return not self.is_live or any(
+            start > ends.get(at, 0) for at, start in self.activated.items()
+        )
 
     def in_force(self, events: Any) -> Any:
         """Return the events in whose windows this version is in force, of an Arrow table."""
@@ -56,21 +76,6 @@ Ranges = Mapping[LogPartition, tuple[int, int]]
 """Offsets `[start, end)` per partition."""
 
 
-def since_activation(
-    cuts: "CutChain", versions: Sequence[EffectiveMeter], ranges: Ranges
-) -> dict[LogPartition, tuple[int, int]]:
-    """Return the part of offset ranges in which a meter counts.
-
-    Windows hold nothing from before a meter was activated; raw events must not add it at an edge.
-    """
-    activated = cuts.activated_at(versions, ranges)
-    return {
-        at: (max(start, activated[at]), end)
-        for at, (start, end) in ranges.items()
-        if at in activated
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """A cut that is being fixed: its number and vector are settled, and outlive a crash."""
@@ -79,6 +84,8 @@ class Proposal:
     number: int
     at: datetime
     offsets: Mapping[LogPartition, int]
+    definitions: tuple[int, ...]
+    """The versions of meters that its audit counts; later ones are seeded with what it wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +152,11 @@ class CutChain(Protocol):
     def as_of(self, cut: Cut) -> AsOf:
         """Lay a cut over the segments."""
 
-    def meter_versions(self, tenant: str, key: str) -> list[EffectiveMeter]:
-        """Return the versions of a meter with the intervals they are in force for."""
+    def meter_versions(self, tenant: str, key: str, cut: Cut | None = None) -> list[EffectiveMeter]:
+        """Return the versions of a meter, as known at a cut, and when they are in force."""
 
-    def activated_at(
-        self, versions: Sequence[EffectiveMeter], places: Iterable[LogPartition]
-    ) -> dict[LogPartition, int]:
-        """Return per partition the offset from which a meter counts; none where it never did."""
+    def known_versions(self, cut: Cut) -> list[EffectiveMeter]:
+        """Return the versions of all meters of a tenant as known at a cut."""
 
     def lacking_activation(self, tenant: str) -> list[LogPartition]:
         """Return the partitions of open logs that do not yet count every meter of a tenant."""

@@ -16,6 +16,7 @@ from pipelines import values
 from pipelines.cel_events import compile_slow
 from pipelines.expression import Expression, Member, parse
 from pipelines.expression_columns import OTHER, Events, Vector, evaluate
+from pipelines.expression_text import MissingMember
 from pipelines.extract import Column
 from pipelines.values import Codes
 
@@ -35,7 +36,10 @@ class Derived:
     _events: list[dict[str, Any]] | None = None
 
     def truths(self, text: str) -> tuple[Any, Faults]:
-        """Return per row whether a filter is true; at rows with a fault it counts as true."""
+        """Return per row whether a filter is true; at rows with a fault it counts as true.
+
+        An event without a member that decides is left out: that is no fault.
+        """
         vector = self._vector(parse(text, "filter"))
         faults = dict(vector.faults)
         if vector.family == "truth" and not faults:
@@ -43,8 +47,13 @@ class Derived:
         for row, value in enumerate(vector.values):
             if row not in faults and not isinstance(value, bool):
                 faults[row] = f"the filter gives {_shown(value)}, not true or false"
-        truths = [row in faults or value for row, value in enumerate(vector.values)]
-        return np.array(truths, bool), faults
+        missing = {row for row, why in faults.items() if isinstance(why, MissingMember)}
+        truths = [
+            row not in missing and (row in faults or value)
+            for row, value in enumerate(vector.values)
+        ]
+        kept = {row: why for row, why in faults.items() if row not in missing}
+        return np.array(truths, bool), kept
 
     def numbers(self, text: str) -> tuple[Any, Faults]:
         """Return the values as `VALUE_TYPE`; those of rows with a fault are zero."""

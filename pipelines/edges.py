@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines.cut import EffectiveMeter, Ranges
-from pipelines.fold import ActiveMeter, Fold, WindowKey, Worth, fold_all, negated
+from pipelines.fold import WindowKey, Worth, fold_signed
 from pipelines.question import SeriesKey, UsageKey
 from pipelines.selection import EARLIEST_US, Owned, Selection
 
@@ -141,22 +140,16 @@ def fold_raw(
     cells = _cells(selection, times_us)
     events = events.append_column("cell", pa.array(cells.numbers))
     for version in selection.versions:
-        for fold in _folds(version.in_force(events), version.meter):
+        for fold in fold_signed(version.in_force(events), [version.meter]):
             yield from _keyed(selection, fold.worth_by_key(), cells, are_edges=are_edges)
 
 
 def fold_samples(selection: Selection, events: Any) -> Iterator[tuple[SeriesKey, str, Worth]]:
     """Yield (series, item, worth) of raw events of a meter whose samples are carried."""
     for version in selection.versions:
-        for fold in _folds(events, version.meter):
+        for fold in fold_signed(events, [version.meter]):
             for (subject, dimensions, item, _), worth in fold.worth_by_key().items():
                 yield SeriesKey(version.meter.version, subject, dimensions), item, worth
-
-
-def _folds(signed: Any, meter: ActiveMeter) -> Iterator[Fold]:
-    signs = signed.column("sign")
-    yield from fold_all(signed.filter(pc.greater(signs, 0)), [meter])
-    yield from map(negated, fold_all(signed.filter(pc.less(signs, 0)), [meter]))
 
 
 def _cells(selection: Selection, times_us: Any) -> _Cells:

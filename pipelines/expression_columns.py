@@ -15,6 +15,7 @@ import msgspec
 import pyarrow as pa
 
 from pipelines.expression import Constant, Has, Node, Operation, parents_of
+from pipelines.expression_text import MissingMember
 from pipelines.extract import Column
 from pipelines.meter import VALUE_DIGITS_MAX, VALUE_SCALE
 from pipelines.values import EXACT
@@ -76,7 +77,7 @@ def _member(column: Column, name: str) -> Vector:
     if column.kind == "raw":
         values = _parsed(values, name, faults)
     elif None in values:
-        missing = f"{name} is missing"
+        missing = MissingMember(f"{name} is missing")
         faults = {row: missing for row, value in enumerate(values) if value is None}
         blank = {"number": 0, "text": "", "truth": False}[column.kind]
         values = [blank if value is None else value for value in values]
@@ -107,7 +108,7 @@ class _Fault:
 def _scalar(raw: bytes | None, name: str) -> Any:
     """Return a JSON text as a value, or why it is none."""
     if raw is None:
-        return _Fault(f"{name} is missing")
+        return _Fault(MissingMember(f"{name} is missing"))
     if raw[:1] in b"[{":
         return OTHER
     if raw[:1] in b"tf":
@@ -140,8 +141,9 @@ def _has(path: str, events: Events) -> Vector:
     for parent in above:
         for row, raw in enumerate(events.columns[parent].values):
             if raw is None or raw[:1] != b"{":
-                gone = "is missing" if raw is None else "is not an object"
-                faults.setdefault(row, f"data{parent[1:]} {gone}")
+                name = f"data{parent[1:]}"
+                is_missing = MissingMember(f"{name} is missing")
+                faults.setdefault(row, is_missing if raw is None else f"{name} is not an object")
     present = [raw is not None for raw in events.columns[last].values]
     return Vector(present, "truth", faults)
 

@@ -29,6 +29,12 @@ _ESCAPED = {
 _OPERATORS = frozenset({"||", "&&", "==", "!=", "<=", ">=", *"-+*/%!?<>", "in"})
 
 
+class MissingMember(str):
+    """Why an expression has no value: a member of data that it reads is not there."""
+
+    __slots__ = ()
+
+
 class ExpressionError(ValueError):
     """What is wrong with an expression, and where; line and column count from 1."""
 

@@ -95,6 +95,14 @@ def negated(fold: Fold) -> Fold:
     return replace(fold, rejections=[], counts=-fold.counts, sums=sums)
 
 
+def fold_signed(signed: Any, meters: Sequence[ActiveMeter]) -> list[Fold]:
+    """Fold a table of `SIGNED_SCHEMA`: what corrections take back is taken back."""
+    signs = signed.column("sign")
+    added = fold_all(signed.filter(pc.greater(signs, 0)), meters)
+    taken = fold_all(signed.filter(pc.less(signs, 0)), meters)
+    return [*added, *map(negated, taken)]
+
+
 def fold_all(events: Any, meters: Iterable[ActiveMeter]) -> list[Fold]:
     """Fold a table of `COUNTED_SCHEMA` into every meter that its events may count for.
 

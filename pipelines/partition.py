@@ -3,7 +3,7 @@
 Feeding the same records again, from the start of a segment, gives the same rows again.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,7 +15,6 @@ from pipelines.correcting import (
     CorrectionTables,
     Place,
     apply,
-    by_definitions,
     counted,
 )
 from pipelines.correction import CorrectionRecord
@@ -65,9 +64,6 @@ class SegmentBook(Protocol):
 
     def meters(self, definitions: Sequence[int]) -> list[ActiveMeter]:
         """Return meter definitions by id."""
-
-    def definitions_at(self, positions: Iterable[Position]) -> Mapping[Position, tuple[int, ...]]:
-        """Return the definitions that the segments of positions count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,16 +270,16 @@ class PartitionLog:
         self._pending.closed.append(Closed(replacement, wanted.action, place.offset))
 
     def _add_signed(self, signed: Any) -> None:
-        """Fold signed events into every meter that counted them when they came."""
+        """Fold signed events into every meter that the segment counts, whenever it was made.
+
+        A meter made after an event has what that added in its history.
+        """
         assert self._windows is not None  # noqa: S101
-        for definitions, rows in by_definitions(signed, self.book.definitions_at).items():
-            meters = self.book.meters(definitions)
-            part = signed.take(pa.array(rows))
-            added = fold_all(counted(part, 1), meters)
-            self._windows.add(added)
-            self._windows.add(map(negated, fold_all(counted(part, -1), meters)))
-            for fold in added:
-                self._pending.rejections += fold.rejections
+        added = fold_all(counted(signed, 1), self._meters)
+        self._windows.add(added)
+        self._windows.add(map(negated, fold_all(counted(signed, -1), self._meters)))
+        for fold in added:
+            self._pending.rejections += fold.rejections
 
     def _count(self, run: list[Decoded]) -> None:
         """Judge and fold a run of records of the current segment."""

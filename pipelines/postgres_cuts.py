@@ -1,6 +1,6 @@
 """Cuts, and what they are laid over: the chain in Postgres, segments, meters by their key."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,6 +73,11 @@ class PostgresCuts:
         ).fetchall()
         return {LogPartition(log, partition): offset for log, partition, offset in rows}
 
+    def behind(self, proposal: Proposal) -> dict[LogPartition, int]:
+        """Return the vector of the cut before a proposal; empty where it is the first."""
+        before = self.by_number(proposal.tenant, proposal.number - 1)
+        return {} if before is None else self.offsets(before)
+
     def listed(self, tenant: str, after: int, limit: int) -> list[FixedCut]:
         """Return cuts above a number, in order, with their vectors."""
         rows = self.connection.execute(
@@ -93,15 +98,12 @@ class PostgresCuts:
     def proposed(self, tenant: str) -> Proposal | None:
         """Return the proposal that is not fixed yet; see `CutChain`."""
         row = self.connection.execute(
-            "SELECT number, at, offsets FROM cut_proposals p WHERE tenant = %s AND NOT EXISTS"
+            "SELECT number, at, offsets, definitions FROM cut_proposals p WHERE tenant = %s"
+            " AND NOT EXISTS"
             " (SELECT FROM cuts c WHERE c.tenant = p.tenant AND c.number = p.number)",
             (tenant,),
         ).fetchone()
-        if row is None:
-            return None
-        number, at, offsets = row
-        places = {LogPartition(log, partition): end for log, partition, end in offsets}
-        return Proposal(tenant, number, at.astimezone(UTC), places)
+        return None if row is None else proposal_of(tenant, *row)
 
     def propose(self, tenant: str, at: datetime, offsets: Mapping[LogPartition, int]) -> Proposal:
         """Write down the next cut; see `CutChain`."""
@@ -111,11 +113,23 @@ class PostgresCuts:
             behind = self.offsets(previous)
             assert all(offsets[p] >= end for p, end in behind.items())  # noqa: S101
         listed = [[at_.log, at_.partition, end] for at_, end in sorted(offsets.items())]
-        self.connection.execute(
-            "INSERT INTO cut_proposals (tenant, number, at, offsets) VALUES (%s, %s, %s, %s)",
-            (tenant, number, at, Json(listed)),
-        )
-        return Proposal(tenant, number, at, dict(offsets))
+        with self.connection.transaction():
+            # Whoever makes a meter holds this row too: whether an audit counts it is settled.
+            self.connection.execute(
+                "INSERT INTO fact_revisions (tenant) VALUES (%s) ON CONFLICT DO NOTHING", (tenant,)
+            )
+            self.connection.execute(
+                "SELECT FROM fact_revisions WHERE tenant = %s FOR UPDATE", (tenant,)
+            )
+            row = self.connection.execute(
+                "INSERT INTO cut_proposals (tenant, number, at, offsets, definitions)"
+                " SELECT %s, %s, %s, %s, coalesce(array_agg(definition_id ORDER BY definition_id)"
+                "   FILTER (WHERE NOT archived), '{}') FROM meters WHERE tenant = %s"
+                " RETURNING number, at, offsets, definitions",
+                (tenant, number, at, Json(listed), tenant),
+            ).fetchone()
+        assert row is not None  # noqa: S101 - it was inserted
+        return proposal_of(tenant, *row)
 
     def fix(self, proposal: Proposal) -> Cut:
         """Append a proposed cut to the chain; see `CutChain`."""
@@ -149,9 +163,10 @@ class PostgresCuts:
         whole_below = {}
         for at, end in offsets.items():
             row = self.connection.execute(
-                "SELECT s.start_offset, (SELECT min(n.start_offset) FROM segments n WHERE"
-                "   n.log = s.log AND n.partition = s.partition"
-                "   AND n.start_offset > s.start_offset)"
+                "SELECT s.start_offset, coalesce((SELECT min(n.start_offset) FROM segments n"
+                "   WHERE n.log = s.log AND n.partition = s.partition"
+                "   AND n.start_offset > s.start_offset), (SELECT e.next_offset FROM log_ends e"
+                "   WHERE e.log = s.log AND e.partition = s.partition))"
                 " FROM segments s WHERE s.log = %s AND s.partition = %s AND s.start_offset < %s"
                 " ORDER BY s.start_offset DESC LIMIT 1",
                 (at.log, at.partition, end),
@@ -160,45 +175,50 @@ class PostgresCuts:
             whole_below[at] = end if stop is not None and stop <= end else start
         return AsOf(offsets, whole_below, cut.number)
 
-    def meter_versions(self, tenant: str, key: str) -> list[EffectiveMeter]:
-        """Return the versions of a meter with the intervals they are in force for.
+    def meter_versions(self, tenant: str, key: str, cut: Cut | None = None) -> list[EffectiveMeter]:
+        """Return the versions of a meter, as known at a cut, and when they are in force.
 
         Raises:
-            LookupError: the tenant has no such meter.
+            LookupError: the tenant has no such meter, or had none then.
         """
-        rows = self.connection.execute(
-            "SELECT definition_id, version, definition, CASE WHEN isfinite(effective_at)"
-            " THEN effective_at END FROM meters WHERE tenant = %s AND key = %s ORDER BY version",
-            (tenant, key),
-        ).fetchall()
-        if not rows:
-            raise LookupError(f"no meter {key}; `tollbook apply` creates meters from YAML")
-        starts = [-_FOREVER_US if at is None else microseconds(at) for *_, at in rows]
-        ends = [*starts[1:], _FOREVER_US]
-        return [
-            EffectiveMeter(
-                ActiveMeter(number, tenant, version, MeterDefinition.model_validate(definition)),
-                start,
-                end,
-            )
-            for (number, version, definition, _), start, end in zip(rows, starts, ends, strict=True)
-        ]
+        revision = None if cut is None else cut.facts_revision
+        found = self._versions("key = %s", (tenant, revision, revision, key))
+        if found:
+            return found
+        if cut is not None and self._versions("key = %s", (tenant, None, None, key)):
+            raise LookupError(f"meter {key} was not known when cut {cut.number} was fixed")
+        raise LookupError(f"no meter {key}; `tollbook apply` creates meters from YAML")
 
-    def activated_at(
-        self, versions: Sequence[EffectiveMeter], places: Iterable[LogPartition]
-    ) -> dict[LogPartition, int]:
-        """Return per partition the offset from which a meter counts; none where it never did."""
-        definitions = [version.meter.definition_id for version in versions]
-        found = {}
-        for at in places:
-            row = self.connection.execute(
-                "SELECT start_offset FROM segments WHERE log = %s AND partition = %s"
-                " AND definitions && %s::bigint[] ORDER BY sequence LIMIT 1",
-                (at.log, at.partition, definitions),
-            ).fetchone()
-            if row is not None:
-                found[at] = int(row[0])
-        return found
+    def known_versions(self, cut: Cut) -> list[EffectiveMeter]:
+        """Return the versions of all meters of a tenant as known at a cut; see `CutChain`."""
+        return self._versions("true", (cut.tenant, cut.facts_revision, cut.facts_revision))
+
+    def _versions(self, condition: str, values: tuple[Any, ...]) -> list[EffectiveMeter]:
+        """Return versions with their intervals; a later one takes over from where it begins."""
+        rows = self.connection.execute(
+            "SELECT key, definition_id, version, definition, archived, CASE WHEN"
+            " isfinite(effective_at) THEN effective_at END, EXISTS (SELECT FROM seedings s"
+            "   WHERE s.definition_id = m.definition_id AND s.live_at IS NOT NULL),"
+            " (SELECT array_agg(ARRAY[log, partition, start_offset]) FROM counted_from a"
+            "   WHERE a.definition_id = m.definition_id) FROM meters m WHERE tenant = %s"
+            f" AND (%s::bigint IS NULL OR known_revision <= %s) AND {condition}"
+            " ORDER BY key, version DESC",
+            values,
+        ).fetchall()
+        found: list[EffectiveMeter] = []
+        until: dict[str, int] = {}
+        for key, number, version, definition, archived, at, is_live, activated in rows:
+            start_us = -_FOREVER_US if at is None else microseconds(at)
+            end_us = until.get(key, _FOREVER_US)
+            until[key] = min(start_us, end_us)
+            if archived or start_us >= end_us:
+                continue
+            meter = ActiveMeter(
+                number, values[0], version, MeterDefinition.model_validate(definition)
+            )
+            places = {LogPartition(log, p): offset for log, p, offset in activated or ()}
+            found.append(EffectiveMeter(meter, start_us, end_us, places, is_live))
+        return found[::-1]
 
     def lacking_activation(self, tenant: str) -> list[LogPartition]:
         """Return the partitions whose last segment does not yet count every meter of a tenant."""
@@ -206,7 +226,7 @@ class PostgresCuts:
             "SELECT l.log, p.partition FROM logs l,"
             " LATERAL generate_series(0, l.partitions - 1) AS p(partition)"
             " WHERE l.closed_at IS NULL AND NOT coalesce((SELECT s.definitions @> (SELECT coalesce("
-            "     array_agg(definition_id), '{}') FROM meters WHERE tenant = %s)"
+            "     array_agg(definition_id), '{}') FROM meters WHERE tenant = %s AND NOT archived)"
             "   FROM segments s WHERE s.log = l.log AND s.partition = p.partition"
             "   ORDER BY sequence DESC LIMIT 1), false) ORDER BY 1, 2",
             (tenant,),
@@ -218,3 +238,15 @@ class PostgresCuts:
             f"SELECT tenant, number, at, facts_revision FROM cuts WHERE {condition}", values
         ).fetchone()
         return Cut(row[0], row[1], row[2].astimezone(UTC), row[3]) if row else None
+
+
+def proposal_of(
+    tenant: str,
+    number: int,
+    at: datetime,
+    offsets: Sequence[tuple[int, int, int]],
+    definitions: Sequence[int],
+) -> Proposal:
+    """Return a proposal from its row."""
+    places = {LogPartition(log, partition): end for log, partition, end in offsets}
+    return Proposal(tenant, number, at.astimezone(UTC), places, tuple(definitions))

@@ -1,6 +1,6 @@
 """Where workers agree on segments, and find meters: the tables of 002_pipelines.sql."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from pipelines.fold import ActiveMeter
 from pipelines.meter import MeterDefinition
 from pipelines.partition import SegmentMismatchError
-from pipelines.position import LogPartition, Position
+from pipelines.position import LogPartition
 from pipelines.quarantine import Streams
 from pipelines.segment import Segment
 
@@ -37,7 +37,8 @@ class PostgresSegments:
         )  # fmt: skip
         self.connection.execute(
             f"INSERT INTO segments ({_COLUMNS}) SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
-            " coalesce(array_agg(definition_id ORDER BY definition_id), '{}') FROM meters"
+            " coalesce(array_agg(definition_id ORDER BY definition_id), '{}')"
+            " FROM meters WHERE NOT archived"
             " ON CONFLICT DO NOTHING",
             values,
         )
@@ -78,22 +79,14 @@ class PostgresSegments:
                 self._meters[number] = ActiveMeter(number, tenant, version, parsed)
         return [self._meters[number] for number in definitions]
 
-    def definitions_at(self, positions: Iterable[Position]) -> dict[Position, tuple[int, ...]]:
-        """Return the definitions that the segments of positions count; see `SegmentBook`."""
-        wanted = list(positions)
+    def of_tenant(self, tenant: str) -> list[ActiveMeter]:
+        """Return all versions of a tenant's meters."""
         rows = self.connection.execute(
-            "SELECT (SELECT s.definitions FROM segments s WHERE s.log = w.log"
-            "   AND s.partition = w.partition AND s.start_offset <= w.next"
-            "   ORDER BY s.start_offset DESC LIMIT 1)"
-            " FROM unnest(%s::int[], %s::int[], %s::bigint[]) WITH ORDINALITY"
-            "   AS w(log, partition, next, place) ORDER BY w.place",
-            (
-                [each.at.log for each in wanted],
-                [each.at.partition for each in wanted],
-                [each.offset for each in wanted],
-            ),
+            "SELECT definition_id FROM meters WHERE tenant = %s AND NOT archived"
+            " ORDER BY definition_id",
+            (tenant,),
         ).fetchall()
-        return {each: tuple(row[0] or ()) for each, row in zip(wanted, rows, strict=True)}
+        return self.meters([number for (number,) in rows])
 
     def deployment(self) -> tuple[int, str]:
         """Return the seed of identity hashes, and a name for this deployment derived from it."""

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ingest.event import microseconds
 from pipelines.aggregation import value_of
-from pipelines.cut import AsOf, CutChain, EffectiveMeter, Ranges, since_activation
+from pipelines.cut import AsOf, CutChain, EffectiveMeter, Ranges
 from pipelines.edges import (
     Audited,
     RawRead,
@@ -46,6 +46,7 @@ from pipelines.selection import (
     largest_window_us,
     select,
 )
+from pipelines.usage import Cut
 
 Folded = Mapping[tuple[UsageKey, str], Worth]
 """What raw events add, by key and item."""
@@ -100,6 +101,14 @@ class UsageTables(Protocol):
         whose samples are.
         """
 
+    def touched(
+        self, version: EffectiveMeter, ranges: Ranges, audits: tuple[int, int]
+    ) -> Iterable[tuple[str, str, int, int]]:
+        """Return (meter, subject, start, end) of the windows of raw events; see `changed`.
+
+        Samples that are carried reach to the end of time.
+        """
+
 
 @dataclass(slots=True)
 class UsageQueries:
@@ -122,13 +131,11 @@ class UsageQueries:
             UnknownNameError: the meter has no such dimension, or the chain no such cut.
             TooMuchError: it has more windows than may be asked at once.
         """
-        versions = self.cuts.meter_versions(tenant, question.meter)
+        cut = self._cut(tenant, question)
+        versions = self.cuts.meter_versions(tenant, question.meter, cut)
         check_names(question, versions[-1].meter.definition)
         as_of, until_us = None, microseconds(now)
-        if question.cut is not None:
-            cut = self.cuts.by_number(tenant, question.cut)
-            if cut is None:
-                raise UnknownNameError("cut", f"there is no cut {question.cut}")
+        if cut is not None:
             as_of, until_us = self.cuts.as_of(cut), microseconds(cut.at)
         interval = self._interval(versions, question, as_of, until_us)
         if interval[0] >= interval[1]:
@@ -141,6 +148,14 @@ class UsageQueries:
         if isinstance(selection.windows, Grid) and not selection.has_whole:
             return self._in_parts(selection, page)
         return self._rows(selection, self.tables.totals(selection, self._folded(selection), page))
+
+    def _cut(self, tenant: str, question: UsageQuestion) -> Cut | None:
+        if question.cut is None:
+            return None
+        cut = self.cuts.by_number(tenant, question.cut)
+        if cut is None:
+            raise UnknownNameError("cut", f"there is no cut {question.cut}")
+        return cut
 
     def _interval(
         self,
@@ -156,8 +171,11 @@ class UsageQueries:
         if start_us is not None and end_us is not None and not (question.window and is_long):
             return start_us, end_us
         found = [self.tables.extent(versions, question, as_of)]
-        if as_of is not None and as_of.is_straddled:
-            found.append(self._extent_of_pieces(versions, question, as_of))
+        by_rows, raw = _by_mode(versions, as_of)
+        if by_rows and as_of is not None and as_of.is_straddled:
+            found.append(self._extent_of_raw(by_rows, question, _pieces(as_of)))
+        if raw:
+            found.append(self._extent_of_raw(raw, question, _up_to(self._ends(as_of))))
         extents = [extent for extent in found if extent is not None]
         if not extents:
             return 0, 0
@@ -170,10 +188,10 @@ class UsageQueries:
         ends = [at for at in (end_us, last_us) if at is not None]
         return max(starts), min(ends)
 
-    def _extent_of_pieces(
-        self, versions: Sequence[EffectiveMeter], question: UsageQuestion, as_of: AsOf
+    def _extent_of_raw(
+        self, versions: Sequence[EffectiveMeter], question: UsageQuestion, ranges: Ranges
     ) -> tuple[int, int] | None:
-        """Return the extent of events in the segments that a cut divides, in whole windows."""
+        """Return the extent of raw events, in whole windows."""
         size_us = largest_window_us(versions)
         read = RawRead(
             versions[0].meter.tenant,
@@ -182,7 +200,7 @@ class UsageQueries:
             question.named_subjects,
         )
         found: list[int] = []
-        for events in self._raw(read, versions, _pieces(as_of)):
+        for events in self.tables.raw(read, ranges, None):
             if events.num_rows:
                 times = pc.min_max(events.column("time").cast(pa.int64()))
                 found += [times["min"].as_py(), times["max"].as_py()]
@@ -220,12 +238,10 @@ class UsageQueries:
     def _integrated(self, selection: Selection, page: Page) -> Iterator[UsageRow]:
         """Yield the rows of a meter whose samples are carried; they have no edges."""
         folded: dict[tuple[SeriesKey, str], Worth] = {}
-        as_of = selection.as_of
-        if selection.has_whole and as_of is not None and as_of.is_straddled:
-            read = piece_read(selection)
-            for events in self._raw(read, selection.versions, _pieces(as_of)):
-                _add(folded, fold_samples(selection, events))
         if selection.has_whole:
+            for part, ranges, audited in self._uncounted(selection):
+                for events in self.tables.raw(piece_read(part), ranges, audited):
+                    _add(folded, fold_samples(part, events))
             integrals = self.tables.integrals(selection, folded, page)
             yield from self._rows(selection, integrals)
 
@@ -237,45 +253,51 @@ class UsageQueries:
             yield UsageRow(key, selection.windows.bounds(key.start_us)[1], value)
 
     def _folded(self, selection: Selection) -> Folded:
-        """Fold what is not read whole: edges, and the pieces of segments."""
+        """Fold what is not read whole: edges, and what is in no rows."""
         folded: dict[tuple[UsageKey, str], Worth] = {}
         as_of = selection.as_of
-        edges = edge_reads(selection)
-        if edges:
+        by_rows, _ = _by_mode(selection.versions, as_of)
+        if by_rows:
+            part = replace(selection, versions=by_rows)
             below = self.progress() if as_of is None else as_of.whole_below
-            # Windows hold what audits took back of the pieces of segments too; edges hold it here.
-            ends = below if as_of is None else as_of.next_offset
-            audited = Audited(_up_to(ends), None if as_of is None else as_of.audits)
-            for read in edges:
-                self._fold(selection, read, _up_to(below), folded, audited)
-        if as_of is not None and as_of.is_straddled:
-            read = piece_read(selection)
-            self._fold(selection, read, _pieces(as_of), folded, None)
+            # Rows hold what audits took back of the pieces of segments too; edges hold it here.
+            audited = self._audited(as_of, below)
+            for read in edge_reads(part):
+                for events in self.tables.raw(read, _up_to(below), audited):
+                    _add(folded, fold_raw(part, read, events, are_edges=True))
+        for part, ranges, audited_too in self._uncounted(selection):
+            read = piece_read(part)
+            for events in self.tables.raw(read, ranges, audited_too):
+                _add(folded, fold_raw(part, read, events, are_edges=False))
         return folded
 
-    def _fold(
-        self,
-        selection: Selection,
-        read: RawRead,
-        ranges: Ranges,
-        folded: dict[tuple[UsageKey, str], Worth],
-        audited: Audited | None,
-    ) -> None:
-        are_edges = audited is not None
-        for events in self._raw(read, selection.versions, ranges, audited):
-            _add(folded, fold_raw(selection, read, events, are_edges=are_edges))
+    def _uncounted(
+        self, selection: Selection
+    ) -> Iterator[tuple[Selection, Ranges, Audited | None]]:
+        """Yield what is in no rows: pieces of segments that a cut divides, and raw versions."""
+        as_of = selection.as_of
+        by_rows, raw = _by_mode(selection.versions, as_of)
+        if by_rows and as_of is not None and as_of.is_straddled:
+            yield replace(selection, versions=by_rows), _pieces(as_of), None
+        if raw:
+            ends = self._ends(as_of)
+            yield replace(selection, versions=raw), _up_to(ends), self._audited(as_of, ends)
 
-    def _raw(
-        self,
-        read: RawRead,
-        versions: Sequence[EffectiveMeter],
-        ranges: Ranges,
-        audited: Audited | None = None,
-    ) -> Iterator[Any]:
-        if audited is not None:
-            since = since_activation(self.cuts, versions, audited.ranges)
-            audited = replace(audited, ranges=since)
-        return self.tables.raw(read, since_activation(self.cuts, versions, ranges), audited)
+    def _ends(self, as_of: AsOf | None) -> Mapping[LogPartition, int]:
+        return self.progress() if as_of is None else as_of.next_offset
+
+    def _audited(self, as_of: AsOf | None, below: Mapping[LogPartition, int]) -> Audited:
+        if as_of is None:
+            return Audited(_up_to(below), None)
+        return Audited(_up_to(as_of.next_offset), as_of.audits)
+
+
+def _by_mode(
+    versions: Sequence[EffectiveMeter], as_of: AsOf | None
+) -> tuple[list[EffectiveMeter], list[EffectiveMeter]]:
+    """Return the versions that are read by rows, and those that are folded from raw events."""
+    raw = [version for version in versions if version.is_raw(as_of)]
+    return [version for version in versions if version not in raw], raw
 
 
 def _up_to(ends: Mapping[LogPartition, int]) -> Ranges:

@@ -84,9 +84,20 @@ class Reader:
             (since.number, until.number),
             (microseconds(since.at), microseconds(until.at)),
         )
+        rows = [*found]
+        # What a version counts below its activation is history, which belongs to no segment.
+        before = self.cuts.as_of(since)
+        for version in self.cuts.known_versions(until):
+            if version.is_raw(before):
+                is_carried = version.meter.definition.is_carried
+                reads = {
+                    at: (0 if is_carried else start, end) for at, (start, end) in ranges.items()
+                }
+                audits = (since.number, until.number)
+                rows += self.queries.tables.touched(version, reads, audits)
         return [
             ChangedUsage(meter, subject, _moment(start_us), _moment(end_us))
-            for meter, subject, start_us, end_us in found
+            for meter, subject, start_us, end_us in sorted(set(rows))
         ]
 
 

@@ -1,7 +1,6 @@
 """Where an event is: counted, on its way, set aside, refused, or never seen.
 
-What it counts for is folded from the stored event by the workers' own fold, with the definitions
-of the segment that it lies in.
+What it counts for is folded from the stored event by the workers' own fold.
 """
 
 import json
@@ -20,7 +19,6 @@ from pipelines.fold import ActiveMeter, Fold, fold_all
 from pipelines.identity import identity_of
 from pipelines.position import LogPartition, Position
 from pipelines.progress import PartitionProgress, instant_text, to_content
-from pipelines.segment import Segment
 from pipelines.values import plain_text
 
 COPIES_MAX = 100
@@ -74,13 +72,10 @@ class EventTables(Protocol):
 
 
 class Definitions(Protocol):
-    """What segments count."""
+    """What events count for."""
 
-    def resume(self, at: LogPartition, next_offset: int) -> tuple[Segment | None, object]:
-        """Return the segment that an offset lies in, first of a pair."""
-
-    def meters(self, definitions: Sequence[int]) -> list[ActiveMeter]:
-        """Return meter definitions by id."""
+    def of_tenant(self, tenant: str) -> list[ActiveMeter]:
+        """Return all versions of a tenant's meters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +172,7 @@ class Tracer:
         survivor = survivors.get(position)
         now = target_of(event, corrections).now if survivor is None else None
         live = pa.Table.from_pylist([] if now is None else [now], schema=table.schema)
-        segment, _ = self.definitions.resume(position.at, position.offset)
-        meters = self.definitions.meters(segment.definitions) if segment is not None else []
+        meters = self.definitions.of_tenant(tenant)
         count, copies = self.tables.copies(
             tenant, event["source"], event["id"], position, COPIES_MAX
         )

@@ -97,7 +97,8 @@ class History:
     def progress(self) -> dict[LogPartition, int]:
         return {use.at: 1 << 40 for use in self.uses}
 
-    def meter_versions(self, tenant: str, key: str) -> list[EffectiveMeter]:
+    def meter_versions(self, tenant: str, key: str, cut: Cut | None = None) -> list[EffectiveMeter]:
+        del cut
         assert (tenant, key) == (self.tenant, self.meter.definition.key)
         return [EffectiveMeter(self.meter, -(1 << 62), 1 << 62)]
 
@@ -111,9 +112,6 @@ class History:
         offsets = self.offsets(cut)
         whole = {at: end // SEGMENT_EVENTS * SEGMENT_EVENTS for at, end in offsets.items()}
         return AsOf(dict(offsets), whole)
-
-    def activated_at(self, _: object, places: Iterable[LogPartition]) -> dict[LogPartition, int]:
-        return dict.fromkeys(places, 0)
 
 
 def _counted(tenant: str, uses: Sequence[Use], sign: int) -> Any:

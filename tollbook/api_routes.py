@@ -13,6 +13,7 @@ from tollbook.api_bill_runs import add_bill_runs
 from tollbook.api_corrections import add_corrections
 from tollbook.api_cuts import add_cuts
 from tollbook.api_database import Database
+from tollbook.api_meters import add_meters
 from tollbook.api_openmeter import build_openmeter
 from tollbook.api_problem import problem
 from tollbook.api_quarantine import add_quarantine
@@ -42,6 +43,7 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
     v1 = APIRouter(prefix="/v1", responses={401: {}, 422: {}, 503: {}})
     _add_catalog(v1, asking)
     _add_invoices(v1, asking)
+    add_meters(v1, asking, stack_of)
     add_usage(v1, asking, stack_of)
     add_cuts(v1, asking, stack_of)
     add_traces(v1, asking, stack_of)
@@ -55,13 +57,6 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
 
 
 def _add_catalog(router: APIRouter, asking: Callable[..., Iterator[Asked]]) -> None:
-    @router.get("/meters", tags=["catalog"])
-    def list_meters(
-        asked: Annotated[Asked, Depends(asking)], cursor: Cursor = None, limit: Limit = 100
-    ) -> dict[str, Any]:
-        """List the meters, each in its latest version."""
-        return page(reports.meters(asked.connection, asked.tenant, cursor, limit), "key", limit)
-
     @router.get("/customers", tags=["catalog"])
     def list_customers(
         asked: Annotated[Asked, Depends(asking)], cursor: Cursor = None, limit: Limit = 100

@@ -1,8 +1,8 @@
-"""`/v1/meters/{key}` and `/v1/meters/{key}/query`: what a meter is, and what it measured."""
+"""`/v1/meters/{key}/query`: what a meter measured."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request
@@ -50,7 +50,7 @@ _OPENAPI = {
     ]
 }
 
-_shared_clickhouse = cache(open_clickhouse)
+shared_clickhouse = cache(open_clickhouse)
 """One client for all requests of a process."""
 
 
@@ -58,12 +58,6 @@ def add_usage(
     router: APIRouter, asker: Callable[..., Iterator[Asked]], stack_of: Callable[[str], Stack]
 ) -> None:
     """Add the routes; `stack_of` gives the servers that a tenant's usage is read from."""
-
-    @router.get("/meters/{key}", tags=["usage"], responses={404: {}})
-    def read_meter(asked: Annotated[Asked, Depends(asker)], key: str) -> Any:
-        """Read the latest version of a meter."""
-        found = find_meter(asked, key)
-        return found or problem(404, f"there is no meter {key}")
 
     @router.get("/meters/{key}/query", tags=["usage"], responses={404: {}}, openapi_extra=_OPENAPI)
     def query_meter(
@@ -86,19 +80,9 @@ def add_usage(
         return _answer(request, question, rows, after)
 
 
-def find_meter(asked: Asked, key: str) -> dict[str, Any] | None:
-    """Return the latest version of a meter of whoever asks."""
-    row = asked.connection.execute(
-        "SELECT definition, version FROM meters WHERE tenant = %s AND key = %s"
-        " ORDER BY version DESC LIMIT 1",
-        (asked.tenant, key),
-    ).fetchone()
-    return {**row[0], "version": row[1]} if row is not None else None
-
-
 def queries_of(asked: Asked, stack_of: Callable[[str], Stack]) -> UsageQueries:
     """Return what answers a request's questions."""
-    return open_queries(asked.connection, _shared_clickhouse(stack_of(asked.tenant).clickhouse_url))
+    return open_queries(asked.connection, shared_clickhouse(stack_of(asked.tenant).clickhouse_url))
 
 
 def parameters_of(request: Request) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from tollbook import (
     ingest_commands,
     key_commands,
     log_commands,
+    meter_commands,
     quarantine_commands,
     replacement_commands,
     stack_commands,
@@ -28,6 +29,7 @@ from tollbook.metavars import name_values
 _MODULES = [
     stack_commands,
     ingest_commands,
+    meter_commands,
     usage_commands,
     event_commands,
     replacement_commands,

@@ -19,7 +19,7 @@ def read_unassigned(stack: Stack, interval: tuple[datetime, datetime]) -> dict[s
     cut = usage.latest_cut(stack.tenant) or usage.fix_cut(stack.tenant, datetime.now(UTC))
     with open_database(stack) as connection:
         facts = load_facts(connection, stack.tenant, _LATEST)
-        keys = [meter["key"] for meter in meters(connection, stack.tenant)]
+        keys = meters(connection, stack.tenant, cut.facts_revision)
     rows = unassigned(usage, facts, cut, keys, interval)
     return {
         "cut": cut.number,

@@ -11,9 +11,7 @@ from pipelines.chain import Chain
 from pipelines.clickhouse_audit import ClickHouseAudit
 from pipelines.clickhouse_progress import ClickHouseProgress
 from pipelines.clickhouse_query import ClickHouseQuery
-from pipelines.cut import Proposal
 from pipelines.kafka_ticks import KafkaTicks
-from pipelines.position import LogPartition
 from pipelines.postgres_cuts import PostgresCuts
 from pipelines.postgres_segments import PostgresSegments
 from pipelines.query import UsageQueries
@@ -41,12 +39,7 @@ def open_chain(
 ) -> Chain:
     """Return what fixes cuts, over connections of the caller's."""
     cuts = PostgresCuts(connection)
-
-    def behind(proposal: Proposal) -> dict[LogPartition, int]:
-        latest = cuts.latest(proposal.tenant)
-        return {} if latest is None else cuts.offsets(latest)
-
-    auditor = Auditor(ClickHouseAudit(clickhouse), PostgresSegments(connection), behind)
+    auditor = Auditor(ClickHouseAudit(clickhouse), PostgresSegments(connection), cuts.behind)
     return Chain(
         cuts=cuts,
         ticks=KafkaTicks(kafka_bootstrap),

@@ -24,6 +24,7 @@ def plan_parts(config: StackConfig) -> list[Part]:
         _provision(config),
         _ingest(config),
         *plan_workers(config, config.workers),
+        _seeder(config),
         _auditor(config),
         _api(config),
     ]
@@ -119,6 +120,17 @@ def _auditor(config: StackConfig) -> Part:
     return Part(
         name="auditor",
         command=_python("-m", "pipelines.auditor"),
+        environment=_addresses(config),
+        after=("provision",),
+        ready_text=" ready: ",
+        stop_seconds=20,
+    )
+
+
+def _seeder(config: StackConfig) -> Part:
+    return Part(
+        name="seeder",
+        command=_python("-m", "pipelines.seeder"),
         environment=_addresses(config),
         after=("provision",),
         ready_text=" ready: ",

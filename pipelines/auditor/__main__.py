@@ -65,12 +65,7 @@ def _audit(
     from pipelines.postgres_segments import PostgresSegments  # noqa: PLC0415
 
     clickhouse, cuts = _clickhouse(settings), PostgresCuts(connection)
-
-    def behind(proposal: Any) -> Any:
-        latest = cuts.latest(proposal.tenant)
-        return {} if latest is None else cuts.offsets(latest)
-
-    auditor = Auditor(ClickHouseAudit(clickhouse), PostgresSegments(connection), behind)
+    auditor = Auditor(ClickHouseAudit(clickhouse), PostgresSegments(connection), cuts.behind)
     chain = Chain(
         cuts=cuts,
         ticks=KafkaTicks(settings.kafka_bootstrap),

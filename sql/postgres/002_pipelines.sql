@@ -28,9 +28,16 @@ CREATE TABLE meters (
     key             text NOT NULL CHECK (key ~ '^[a-z][a-z0-9_]{0,62}$'),
     version         integer NOT NULL CHECK (version > 0),
     definition      jsonb NOT NULL,
+    -- In force for windows that start from here on, until the next version's.
     effective_at    timestamptz NOT NULL DEFAULT '-infinity',
+    -- An archived version counts nothing: the meter has stopped from effective_at on.
+    archived        boolean NOT NULL DEFAULT false,
+    -- The revision of the tenant's facts that made it known: cuts fixed before do not see it.
+    known_revision  bigint NOT NULL DEFAULT 0,
     known_at        timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (tenant, key, version)
+    request_key     text,   -- the Idempotency-Key that it was made with
+    UNIQUE (tenant, key, version),
+    UNIQUE (tenant, request_key)
 );
 CREATE TRIGGER meters_append_only BEFORE UPDATE OR DELETE ON meters
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
@@ -52,6 +59,45 @@ CREATE TABLE segments (
     definitions      bigint[] NOT NULL, -- the meter definitions that this segment counts
     PRIMARY KEY (log, partition, sequence),
     UNIQUE (log, partition, start_offset)
+);
+
+-- The start of the first segment of a partition that counts a definition.
+CREATE TABLE activations (
+    definition_id  bigint NOT NULL REFERENCES meters,
+    log            smallint NOT NULL REFERENCES logs,
+    partition      smallint NOT NULL,
+    start_offset   bigint NOT NULL,
+    PRIMARY KEY (definition_id, log, partition)
+);
+CREATE FUNCTION note_activations() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO activations
+    SELECT unnest(NEW.definitions), NEW.log, NEW.partition, NEW.start_offset
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER segments_activate AFTER INSERT ON segments
+    FOR EACH ROW EXECUTE FUNCTION note_activations();
+CREATE TRIGGER activations_append_only BEFORE UPDATE OR DELETE ON activations
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+-- From where segments count a definition; of a closed log that never did, all is history.
+CREATE VIEW counted_from AS
+SELECT definition_id, log, partition, start_offset FROM activations
+UNION ALL
+SELECT m.definition_id, e.log, e.partition, e.next_offset FROM meters m CROSS JOIN log_ends e
+WHERE NOT EXISTS (SELECT FROM activations a WHERE a.definition_id = m.definition_id
+                  AND a.log = e.log AND a.partition = e.partition);
+
+-- How far what lies below its activations is counted for a definition: all windows that start
+-- before seeded_us (microseconds since 1970) are in segment HISTORY_SEGMENT of usage_windows, and
+-- what earlier audits took back in the segments of those.
+CREATE TABLE seedings (
+    definition_id  bigint PRIMARY KEY REFERENCES meters,
+    seeded_us      bigint NOT NULL,
+    events_done    bigint NOT NULL,
+    events_total   bigint NOT NULL,
+    live_at        timestamptz
 );
 CREATE TRIGGER segments_append_only BEFORE UPDATE OR DELETE ON segments
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
@@ -96,6 +142,7 @@ CREATE TABLE cut_proposals (
     number       bigint NOT NULL CHECK (number > 0),
     at           timestamptz NOT NULL,
     offsets      jsonb NOT NULL,        -- [[log, partition, next_offset], ...]
+    definitions  bigint[] NOT NULL,     -- the meter definitions that its audit counts
     proposed_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant, number)
 );

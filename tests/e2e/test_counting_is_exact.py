@@ -112,9 +112,10 @@ def test_an_interval_that_is_not_made_of_whole_windows_is_exact(stack: EmbeddedS
         assert quantities(known, cut, definition["key"], asked) == asked.expected()[name], name
 
 
-def test_events_from_before_a_meter_counted_show_neither_in_windows_nor_at_edges(
+def test_events_from_before_a_meter_was_made_count_in_windows_and_at_edges(
     stack: EmbeddedStack,
 ) -> None:
+    """From the first moment: its history is folded from raw events until it is seeded."""
     known = stack.read()
     now = utc_now()
     truth = Truth.generate(9, 600, "activation", now)
@@ -123,13 +124,12 @@ def test_events_from_before_a_meter_counted_show_neither_in_windows_nor_at_edges
     post(known, truth.events[300:])
     start, end = now - timedelta(seconds=5555), now - timedelta(seconds=1234)
     inside = [
-        event
-        for event in truth.events[300:]
-        if start <= datetime.fromisoformat(str(event["time"])) < end
+        event for event in truth.events if start <= datetime.fromisoformat(str(event["time"])) < end
     ]
     asked = Truth(truth.event_type, start, end, inside)
     cut = cut_now(known)
     assert quantities(known, cut, "activation_calls", asked) == asked.expected()["calls"]
+    check_totals(known, truth)
 
 
 def test_changes_between_two_cuts_name_every_window_touched(stack: EmbeddedStack) -> None:

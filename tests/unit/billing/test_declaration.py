@@ -4,8 +4,8 @@ import pytest
 
 from billing.catalog import Known
 from billing.facts import Assignment
+from billing.meter_change import KnownMeter
 from billing.yaml_text import read_yaml
-from pipelines.meter import MeterDefinition
 from tests.unit.billing.world import METERS, declare, facts_of, faults_of
 
 NO_AMOUNT = 'not an amount like "12.50" (18 digits, 12 decimals)'
@@ -284,8 +284,8 @@ def test_a_subscription_billed_to_its_end_is_not_prolonged() -> None:
     assert faults_of(CUSTOMERS, known=open_still) == []
 
 
-def _meters() -> dict[str, MeterDefinition]:
-    return {key: meter.definition for key, meter in declare(METERS).meters.items()}
+def _meters() -> dict[str, KnownMeter]:
+    return {key: KnownMeter(m.definition) for key, m in declare(METERS).meters.items()}
 
 
 def test_an_owners_days_are_told_in_its_own_zone() -> None:

@@ -55,14 +55,6 @@ class FakeBook:
     def meters(self, definitions: Sequence[int]) -> list[ActiveMeter]:
         return [meter for meter in self.known if meter.definition_id in definitions]
 
-    def definitions_at(self, positions: Iterable[Position]) -> dict[Position, tuple[int, ...]]:
-        found = {}
-        for position in positions:
-            segment, _ = self.resume(position.at, position.offset)
-            assert segment is not None
-            found[position] = segment.definitions
-        return found
-
     def resume(
         self, at: LogPartition, next_offset: int
     ) -> tuple[Segment | None, dict[int, tuple[int, int]]]:

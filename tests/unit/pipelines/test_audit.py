@@ -93,9 +93,6 @@ class Tables:
     def meters(self, definitions: Sequence[int]) -> list[ActiveMeter]:
         return [METER] if 1 in definitions else []
 
-    def definitions_at(self, positions: Iterable[Position]) -> dict[Position, tuple[int, ...]]:
-        return dict.fromkeys(positions, (1,))
-
 
 def _stands_below(row: Row, ends: Vector) -> bool:
     at = LogPartition(row["at_log"], row["at_partition"])
@@ -166,7 +163,7 @@ def make_proposals(rnd: random.Random, records: int, count: int) -> list[Proposa
         if number == count // 2:
             ends |= dict.fromkeys(PLACES[3:], 0)
         ends = {at: min(records, end + rnd.randrange(records // 2)) for at, end in ends.items()}
-        proposals.append(Proposal("t", number, START + timedelta(hours=number), dict(ends)))
+        proposals.append(Proposal("t", number, START + timedelta(hours=number), dict(ends), (1,)))
     return proposals
 
 

@@ -1,7 +1,7 @@
 """Where an event is, told from what is stored of it and how far the log is counted."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,6 @@ from pipelines.outage import TransientError
 from pipelines.position import Log, LogPartition, Position
 from pipelines.progress import Mark, PartitionProgress, ProgressReader, to_content, total_content
 from pipelines.record import COUNTED_SCHEMA
-from pipelines.segment import Segment, first_segment
 from pipelines.trace import StoredRejection, Tracer, counts_of
 from tests.unit.pipelines.test_fold import events, fold
 
@@ -91,11 +90,8 @@ class Tables:
     def set_aside(self, tenant: str, source: str, event_id: str, limit: int) -> list[KeptLetter]:  # noqa: ARG002
         return self.aside
 
-    def resume(self, at: LogPartition, next_offset: int) -> tuple[Segment | None, object]:  # noqa: ARG002
-        return replace(first_segment(at, 0, 0), definitions=(1, 2)), {}
-
-    def meters(self, definitions: Sequence[int]) -> list[ActiveMeter]:
-        return [meter for meter in (UNITS, OTHERS) if meter.definition_id in definitions]
+    def of_tenant(self, tenant: str) -> list[ActiveMeter]:
+        return [meter for meter in (UNITS, OTHERS) if meter.tenant == tenant]
 
     def progress(self) -> list[PartitionProgress]:
         found = PartitionProgress(AT, self.next_offset, self.end, None, 0)
