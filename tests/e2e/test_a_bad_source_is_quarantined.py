@@ -100,12 +100,18 @@ def test_a_source_that_turns_bad_is_set_aside_until_it_is_released_and_then_coun
     window = ("--from", NOON.isoformat(), "--to", NOON.replace(hour=13).isoformat())
     found = ask(home, "usage", "query", "quarantined", *window, "--window", "1h")
     assert [row["value"] for row in found["rows"]] == ["5"]
-    api = httpx.get(
-        f"{known.api_url}/v1/quarantine",
-        headers={"Authorization": f"Bearer {known.api_key}"},
-        timeout=20,
-    ).json()
-    (ours,) = [each for each in api["items"] if each["source"] == SOURCE]
-    assert (ours["state"], ours["waiting"], ours["released"]) == ("released", 0, 3)
+    headers = {"Authorization": f"Bearer {known.api_key}"}
+    with httpx.Client(base_url=f"{known.api_url}/v1/", headers=headers, timeout=20) as api:
+        items = api.get("quarantine").json()["items"]
+        (ours,) = [each for each in items if each["source"] == SOURCE]
+        assert (ours["state"], ours["waiting"], ours["released"]) == ("released", 0, 3)
+        page = api.get("quarantine/items", params={"source": SOURCE, "limit": 4}).json()
+        assert page["items"] == shown[:4]
+        rest = api.get("quarantine/items", params={"source": SOURCE, "cursor": page["next"]})
+        assert rest.json()["items"] == shown[4:]
+        again = api.post("quarantine/releases", json={"source": SOURCE})
+        assert (again.status_code, again.json()["sent"]) == (200, 0)
+        unknown = api.post("quarantine/releases", json={"source": "tests/no such source"})
+        assert unknown.status_code == 404
     assert SOURCE in run(home, "quarantine", "list")
     wait_until(lambda: not alarms(home), 10)
