@@ -13,12 +13,12 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import clickhouse_connect
 import psycopg
-import redis
 from bytewax.errors import BytewaxRuntimeError
 from bytewax.run import cli_main
 
@@ -38,7 +38,7 @@ from pipelines.postgres_replacements import PostgresReplacements
 from pipelines.postgres_segments import PostgresSegments
 from pipelines.progress import Mark
 from pipelines.quarantine import Streams, alarms_of
-from pipelines.redis_identities import RedisIdentities
+from pipelines.redis_identities import RedisIdentities, open_redis
 from pipelines.segment import Segment, SlicePlan
 from pipelines.settings import WorkerSettings
 from pipelines.verdict import Judge
@@ -48,6 +48,9 @@ _BROKER_PATIENCE_S = 60.0
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _LOOK_SECONDS = 2.0
 _RETRY_SECONDS = 1.0
+_PULSE_SECONDS = 0.5
+_STILL_SECONDS_MAX = 600.0
+"""Nothing takes so long between two reads or writes, not even a memory of identities refilled."""
 
 
 @dataclass(slots=True)
@@ -108,6 +111,7 @@ class Servers:
             ),
             writer=ClickHouseWriter(self.clickhouse),
             flushed=lambda *written: self._flushed(worker, *written),
+            delayed=_log_delay,
         )
         archive, desk = ClickHouseArchive(self.clickhouse), self._desk(worker, seed)
         partitions = {log.log: log.partitions for log in plan.logs}
@@ -156,7 +160,7 @@ class Servers:
     def _memory(self) -> tuple[RedisIdentities, int]:
         seed, deployment = self.book.deployment()
         memory = RedisIdentities(
-            redis.Redis.from_url(self.settings.redis_url), deployment, self.settings.slice_events
+            open_redis(self.settings.redis_url), deployment, self.settings.slice_events
         )
         memory.check_settings()
         return memory, seed
@@ -195,6 +199,9 @@ def main() -> int:
         for worker in running:
             worker.is_stopping = True
 
+    if settings.pulse_file:
+        path = Path(settings.pulse_file)
+        threading.Thread(target=_beat, args=(path, running, told_to_stop), daemon=True).start()
     while not told_to_stop.is_set():
         plan, worker = servers.build()
         running[:] = [worker]
@@ -226,6 +233,14 @@ def _run(servers: Servers, plan: Plan, worker: Worker) -> None:
             time.sleep(_RETRY_SECONDS)
     finally:
         ended.set()
+
+
+def _beat(path: Path, running: list[Worker], told_to_stop: threading.Event) -> None:
+    """Touch the pulse file again and again, unless the dataflow has stood still for too long."""
+    while not told_to_stop.wait(_PULSE_SECONDS):
+        if any(time.monotonic() - worker.turned_at > _STILL_SECONDS_MAX for worker in running):
+            continue
+        path.touch()
 
 
 def _watch(servers: Servers, plan: Plan, worker: Worker, ended: threading.Event) -> None:
@@ -268,6 +283,11 @@ def _log_flush(flushes: Sequence[Flush], rows: dict[str, int], seconds: float) -
     places = " ".join(f"{flush.at}<{flush.next_offset}" for flush in flushes)
     counts = " ".join(f"{table}={count}" for table, count in rows.items())
     _say(f"wrote {places} {counts} ms={seconds * 1000:.0f}")
+
+
+def _log_delay(error: TransientError, pause: float) -> None:
+    """Say, once per try, that a write has to wait."""
+    _say(f"waiting {pause:.1f} s: {error}")
 
 
 def _say(text: str) -> None:

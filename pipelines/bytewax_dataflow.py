@@ -18,6 +18,7 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from ingest.topic import ARROW_CONTENT_TYPE
 from pipelines.clickhouse_writer import ClickHouseWriter
 from pipelines.kafka_source import KafkaSource
+from pipelines.outage import TransientError
 from pipelines.partition import Flush, PartitionLog
 from pipelines.position import LogPartition
 from pipelines.record import Record, decode
@@ -31,9 +32,13 @@ FEED_BYTES = 16 * 1024 * 1024
 """Records are counted together, once per write; this many bytes of them do not wait for it."""
 QUIET_BYTES = 64 * 1024
 """Where no more comes than this at a time, there is nothing to gain by waiting for more."""
+RETRY_SECONDS_MIN = 0.2
+RETRY_SECONDS_MAX = 5.0
 
 Flushed = Callable[[Sequence[Flush], dict[str, int], float], None]
 """Called with what was written, the rows per table, and the seconds it took."""
+Delayed = Callable[[TransientError, float], None]
+"""Called with why a write did not happen, and the seconds until it is tried again."""
 
 
 @dataclass(slots=True)
@@ -43,10 +48,13 @@ class Worker:
     source: KafkaSource
     writer: ClickHouseWriter
     flushed: Flushed
+    delayed: Delayed
     logs: dict[LogPartition, PartitionLog] = field(default_factory=dict)
     is_stopping: bool = False
     is_sound: bool = True
     """False where what was read last may not be what the log holds: it is not written."""
+    turned_at: float = field(default_factory=time.monotonic)
+    """When it last began to read or write, by the monotonic clock: one that hangs does neither."""
     outbox: list[Flush] = field(default_factory=list)
     """What was taken to be written, in order."""
 
@@ -61,10 +69,28 @@ class Worker:
         if not flushes:
             return
         started = time.monotonic()
-        rows = self.writer.write(flushes)
+        rows = self._write_patiently(flushes)
         for flush in flushes:
             self.logs[flush.at].judge.archived_to(flush.next_offset)
         self.flushed(flushes, rows, time.monotonic() - started)
+
+    def _write_patiently(self, flushes: Sequence[Flush]) -> dict[str, int]:
+        """Write, again and again while ClickHouse is away or too busy; nothing is read meanwhile.
+
+        Raises:
+            TransientError: the worker is told to stop before it could write.
+        """
+        pause = RETRY_SECONDS_MIN
+        while True:
+            self.turned_at = time.monotonic()
+            try:
+                return self.writer.write(flushes)
+            except TransientError as error:
+                if self.is_stopping:
+                    raise
+                self.delayed(error, pause)
+            time.sleep(pause)
+            pause = min(2 * pause, RETRY_SECONDS_MAX)
 
 
 class _Source(StatelessSourcePartition[list[Record]]):
@@ -74,6 +100,7 @@ class _Source(StatelessSourcePartition[list[Record]]):
     def next_batch(self) -> list[list[Record]]:
         if self._worker.is_stopping:
             raise StopIteration
+        self._worker.turned_at = time.monotonic()
         return [self._worker.source.poll()]
 
     def close(self) -> None:

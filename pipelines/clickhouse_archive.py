@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.identity import BODY_HASH_BYTES, IDENTITY_BYTES
 from pipelines.position import LogPartition
-from pipelines.segment import Segment
+from pipelines.segment import Segment, SliceStart
 from pipelines.verdict import Claims, Seen
 
 _LOOKUP_ROWS = 5_000
@@ -21,13 +21,13 @@ class ClickHouseArchive:
     client: Any
 
     def slices(
-        self, segment: Segment, slice_starts: Mapping[int, tuple[int, int]], end: int
+        self, segment: Segment, slice_starts: Mapping[int, SliceStart], end: int
     ) -> Iterable[tuple[int, Iterable[Claims]]]:
         """Return the identities of `[horizon, end)` by slice; see `IdentityArchive`."""
         numbers = sorted(n for n in slice_starts if n >= segment.horizon_slice)
         for number in numbers:
-            start = slice_starts[number][0]
-            stop = min([end, *(slice_starts[n][0] for n in numbers if n > number)])
+            start = slice_starts[number].offset
+            stop = min([end, *(slice_starts[n].offset for n in numbers if n > number)])
             if start < stop:
                 yield number, self._range(segment.at, start, stop)
 

@@ -1,7 +1,8 @@
 """Writes what the partitions of a worker have flushed into ClickHouse.
 
 The order makes a crash harmless: events, identities, copies, dead letters, quarantine, rejections
-and corrections; then windows; then progress. Every insert is waited for.
+and corrections; then windows; then progress. Every insert is waited for; one that may not have
+happened is made again, which changes nothing.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
+from pipelines.outage import TransientError
 from pipelines.partition import STORED_SCHEMA, Flush
 from pipelines.quarantine import QUARANTINED_SCHEMA
 from pipelines.record import DeadLetter
@@ -21,6 +24,11 @@ _MONTHS_PER_INSERT = 50
 # Replacing and summing engines else merge each insert within itself, row by row, which costs as
 # much as all the rest; no key comes twice in one write, and readers merge parts anyway.
 _SETTINGS = {"optimize_on_insert": 0}
+
+_PASSING = frozenset({3, 159, 202, 209, 210, 241, 242, 252, 319})
+"""Errors of a server that is too busy for now: timeouts, memory, too many queries or parts."""
+
+_REASON_CHARS = 300
 
 _EVENT_COLUMNS = [
     "tenant", "type", "subject", "time", "source", "id", "data", "extensions", "time_stamped",
@@ -36,7 +44,21 @@ class ClickHouseWriter:
     client: Any
 
     def write(self, flushes: Sequence[Flush]) -> dict[str, int]:
-        """Write flushes of one worker, one insert per table; return the rows per table."""
+        """Write flushes of one worker, one insert per table; return the rows per table.
+
+        Raises:
+            TransientError: ClickHouse is away or too busy; the same flushes may be written again.
+        """
+        try:
+            return self._write(flushes)
+        except DatabaseError as error:
+            code = getattr(error, "code", None)
+            if isinstance(error, OperationalError) or code in _PASSING:
+                reason = str(error).partition("\n")[0][:_REASON_CHARS]
+                raise TransientError(f"ClickHouse does not take rows: {reason}") from error
+            raise
+
+    def _write(self, flushes: Sequence[Flush]) -> dict[str, int]:
         rows: dict[str, int] = {}
         self._write_events(flushes, rows)
         self._insert_rows(

@@ -45,6 +45,7 @@ from pipelines.segment import (
     Segment,
     SegmentProgress,
     SlicePlan,
+    SliceStart,
     first_segment,
     next_segment,
     starts_segment,
@@ -131,7 +132,7 @@ class PartitionLog:
     plan: SlicePlan
     partitions: int
     segment: Segment | None
-    slice_starts: dict[int, tuple[int, int]]
+    slice_starts: dict[int, SliceStart]
     next_offset: int
     time_max_us: int = 0
     bad_events_max: int = BAD_EVENTS_MAX
@@ -212,7 +213,7 @@ class PartitionLog:
         offset, append_ms = item.record.offset, item.record.append_ms
         if self.segment is None:
             computed = first_segment(self.at, offset, append_ms)
-            self.slice_starts = {0: (offset, append_ms)}
+            self.slice_starts = {0: SliceStart(offset, append_ms, 0)}
         else:
             computed = next_segment(
                 self.segment,

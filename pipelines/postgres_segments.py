@@ -13,7 +13,7 @@ from pipelines.meter import MeterDefinition
 from pipelines.partition import SegmentMismatchError
 from pipelines.position import LogPartition
 from pipelines.quarantine import Streams
-from pipelines.segment import Segment
+from pipelines.segment import Segment, SliceStart
 
 _COLUMNS = (
     "log, partition, sequence, start_offset, started_at_ms, events_before, slice,"
@@ -53,17 +53,17 @@ class PostgresSegments:
 
     def resume(
         self, at: LogPartition, next_offset: int
-    ) -> tuple[Segment | None, dict[int, tuple[int, int]]]:
+    ) -> tuple[Segment | None, dict[int, SliceStart]]:
         """Return the segment to count again from, and the starts of the slices it looks at."""
         segment = self._read(at, "start_offset <= %s", next_offset)
         if segment is None:
             return None, {}
         rows = self.connection.execute(
-            "SELECT slice, min(start_offset), min(started_at_ms) FROM segments"
+            "SELECT slice, min(start_offset), min(started_at_ms), min(events_before) FROM segments"
             " WHERE log = %s AND partition = %s AND sequence <= %s AND slice >= %s GROUP BY slice",
             (at.log, at.partition, segment.sequence, segment.horizon_slice),
         ).fetchall()
-        return segment, {number: (start, at_ms) for number, start, at_ms in rows}
+        return segment, {number: SliceStart(*start) for number, *start in rows}
 
     def meters(self, definitions: Sequence[int]) -> list[ActiveMeter]:
         """Return meter definitions by id; see `SegmentBook.meters`."""

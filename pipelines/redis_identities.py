@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 from pipelines.identity_filter import IdentityFilter
 from pipelines.position import (
@@ -39,6 +41,9 @@ _BUCKET_ENTRIES = 1024
 _SCRIPT_GROUPS = 512
 """A script holds Redis up while it runs: some milliseconds."""
 _LOAD_BUCKETS = 64
+_ANSWER_SECONDS = 60.0
+_TRIES = 25
+"""About 20 seconds of a Redis that refuses connections; the supervisor tries on from there."""
 
 # Answers F, or false where not everything of [low slice, start) is here.
 _CHECK = """
@@ -185,6 +190,16 @@ class _Entries:
     def value(self, row: int) -> bytes:
         """Return position and body hash."""
         return bytes(self.entries[row, _FIELD_BYTES:].tobytes())
+
+
+def open_redis(url: str) -> redis.Redis:
+    """Return a client that waits out a restart: every command of ours may be given again."""
+    return redis.Redis.from_url(
+        url,
+        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), _TRIES),
+        retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError],
+        socket_timeout=_ANSWER_SECONDS,
+    )
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ starts; the row in Postgres settles it, and adds what the log does not say: the 
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pipelines.position import LogPartition
 from pipelines.quarantine import StreamCounts, Streams
@@ -60,6 +61,14 @@ class SegmentProgress:
         self.events += events
 
 
+class SliceStart(NamedTuple):
+    """Where a slice starts: its first segment's offset, append time, and events before it."""
+
+    offset: int
+    at_ms: int
+    events_before: int
+
+
 @dataclass(frozen=True, slots=True)
 class SlicePlan:
     """How many events a slice holds and how many slices are looked at."""
@@ -101,21 +110,23 @@ def next_segment(
     offset: int,
     append_ms: int,
     plan: SlicePlan,
-    slice_starts: dict[int, tuple[int, int]],
+    slice_starts: dict[int, SliceStart],
     release: ReleaseRecord | None = None,
 ) -> Segment:
     """Return the segment that starts at `offset`, with a release where that is what stands there.
 
-    `slice_starts` gives (offset, append time) of the start of each slice from the horizon on,
-    the current one included; the new slice, if one begins here, is added to it.
+    `slice_starts` gives the start of each slice from the horizon on, the current one included; the
+    new slice, if one begins here, is added to it. Slices are counted, not computed from the number
+    of events: a plan of other slices goes on where the one before it stopped.
     """
     events_before = segment.events_before + progress.events
     started_at_ms = max(progress.append_ms_max, append_ms)
-    slice_number = events_before // plan.slice_events
-    if slice_number > segment.slice:
-        slice_starts[slice_number] = (offset, started_at_ms)
+    slice_number = segment.slice
+    if events_before - slice_starts[slice_number].events_before >= plan.slice_events:
+        slice_number += 1
+        slice_starts[slice_number] = SliceStart(offset, started_at_ms, events_before)
     oldest = min(s for s in slice_starts if s > slice_number - plan.slices_max)
-    horizon_offset, horizon_at_ms = slice_starts[oldest]
+    horizon = slice_starts[oldest]
     return Segment(
         at=segment.at,
         sequence=segment.sequence + 1,
@@ -124,7 +135,7 @@ def next_segment(
         events_before=events_before,
         slice=slice_number,
         horizon_slice=oldest,
-        horizon_offset=horizon_offset,
-        horizon_at_ms=horizon_at_ms,
+        horizon_offset=horizon.offset,
+        horizon_at_ms=horizon.at_ms,
         streams=progress.streams.next_streams(release),
     )

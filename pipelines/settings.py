@@ -16,6 +16,8 @@ class WorkerSettings(BaseSettings):
     postgres_dsn: str
     clickhouse_url: str
     redis_url: str
+    pulse_file: str = ""
+    """Touched twice a second while the worker gets on, for who starts it again when it hangs."""
     slice_events: int = Field(default=SLICE_EVENTS, ge=1)
     """Events of a partition per slice of the memory of identities."""
     slices_max: int = Field(default=SLICES_MAX, ge=1, le=16)

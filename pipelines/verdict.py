@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipelines.position import LogPartition
-from pipelines.segment import Segment
+from pipelines.segment import Segment, SliceStart
 
 FUTURE_TOLERANCE_MS = 300_000
 """Ingest accepts events so far ahead of its clock."""
@@ -91,7 +91,7 @@ class IdentityArchive(Protocol):
     """Complete below what was written: refills the memory and answers for old events."""
 
     def slices(
-        self, segment: Segment, slice_starts: Mapping[int, tuple[int, int]], end: int
+        self, segment: Segment, slice_starts: Mapping[int, SliceStart], end: int
     ) -> Iterable[tuple[int, Iterable[Claims]]]:
         """Return the identities of `[horizon, end)` by slice."""
 
@@ -124,7 +124,7 @@ class Judge:
     def judge(
         self,
         segment: Segment,
-        slice_starts: Mapping[int, tuple[int, int]],
+        slice_starts: Mapping[int, SliceStart],
         end: int,
         claims: Claims,
         times_ms: Any,
@@ -150,7 +150,7 @@ class Judge:
     def _claim(
         self,
         segment: Segment,
-        slice_starts: Mapping[int, tuple[int, int]],
+        slice_starts: Mapping[int, SliceStart],
         end: int,
         claims: Claims,
     ) -> Mapping[int, Seen]:
@@ -170,7 +170,7 @@ class Judge:
             "in a row; see that Redis keeps running and that no other deployment shares it"
         )
 
-    def _refill(self, segment: Segment, slice_starts: Mapping[int, tuple[int, int]]) -> None:
+    def _refill(self, segment: Segment, slice_starts: Mapping[int, SliceStart]) -> None:
         end = max(self.archived, segment.horizon_offset)
         self.memory.refill(segment, end, self.archive.slices(segment, slice_starts, end))
         for of_segment, start, stop, firsts in self._unarchived:

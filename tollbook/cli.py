@@ -24,6 +24,7 @@ from tollbook import (
 )
 from tollbook.bench import commands as bench_commands
 from tollbook.demo import commands as demo_commands
+from tollbook.drill import commands as drill_commands
 from tollbook.metavars import name_values
 
 _MODULES = [
@@ -41,6 +42,7 @@ _MODULES = [
     billing_commands,
     demo_commands,
     bench_commands,
+    drill_commands,
 ]
 
 

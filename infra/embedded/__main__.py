@@ -13,7 +13,7 @@ from typing import IO
 
 from infra.embedded.board import Board
 from infra.embedded.cleaning import clean_up, count_of
-from infra.embedded.config import StackConfig, choose_ports, open_secrets
+from infra.embedded.config import SILENT_SECONDS_MAX, StackConfig, choose_ports, open_secrets
 from infra.embedded.errors import StackError
 from infra.embedded.plan import plan_parts, plan_workers
 from infra.embedded.supervisor import Supervisor
@@ -34,6 +34,7 @@ def main() -> int:
             workers=options.workers,
             ingest_processes=options.ingest_processes,
             partitions=options.partitions,
+            silent_seconds_max=options.silent_seconds_max,
         )
         board = Board(config, os.getpid())
         if left:
@@ -53,6 +54,7 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--ingest-processes", type=int, default=1)
     parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--silent-seconds-max", type=float, default=SILENT_SECONDS_MAX)
     return parser.parse_args()
 
 

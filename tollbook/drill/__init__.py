@@ -1,0 +1,1 @@
+"""`tollbook drill`: faults on purpose, on real servers, against a truth written down before."""
