@@ -84,7 +84,7 @@ def test_down_where_nothing_is_up_says_so(tmp_path: Path) -> None:
     done = run_tollbook("down", "--data-dir", str(tmp_path))
     assert done.returncode == 1
     assert f"no stack is up in {tmp_path}" in done.stderr
-    assert "`tollbook up`" in done.stderr
+    assert "There is nothing to end." in done.stderr
 
 
 def test_up_of_a_running_stack_leaves_it_as_it_is(stack: EmbeddedStack) -> None:
