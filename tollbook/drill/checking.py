@@ -34,11 +34,14 @@ class Checker:
         return [*checks, self._rejected(counted)]
 
     def _stored(self) -> tuple[dict[Key, bytes], list[Check]]:
-        """Compare the stored events with those sent; return the ones that have to count."""
+        """Compare the stored events with those sent; return the ones that have to count.
+
+        As analysts see them: without copies that an audit has taken back.
+        """
         must = {each.key: each.body for each in self.account.settled if _counts(each)}
         may = {each.key: each.body for each in self.account.given_up if _counts(each)}
         found = self._rows(
-            "SELECT tenant, source, id, count() FROM usage_events FINAL"
+            "SELECT tenant, source, id, count() FROM events"
             " WHERE type = {type:String} GROUP BY tenant, source, id"
         )
         count_by_key = {(tenant, source, name): count for tenant, source, name, count in found}
