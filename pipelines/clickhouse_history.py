@@ -9,6 +9,7 @@ from clickhouse_connect.driver.exceptions import OperationalError
 
 from pipelines.clickhouse_clauses import SETTINGS, Statement, within
 from pipelines.clickhouse_query import ClickHouseQuery
+from pipelines.clickhouse_writer import rejection_row
 from pipelines.cut import Ranges
 from pipelines.edges import Audited, RawRead
 from pipelines.fold import Rejection
@@ -44,19 +45,7 @@ class ClickHouseHistory:
 
     def write(self, at: LogPartition, windows: Any, rejections: Sequence[Rejection]) -> None:
         """Write rows of windows, and rejections, of one partition."""
-        rows = [
-            {
-                "tenant": rejection.meter.tenant,
-                "meter": rejection.meter.definition.key,
-                "meter_version": rejection.meter.version,
-                "log": at.log,
-                "partition": at.partition,
-                "offset": rejection.offset,
-                "index": rejection.index,
-                "reason": rejection.reason,
-            }
-            for rejection in rejections
-        ]
+        rows = [rejection_row(at, rejection) for rejection in rejections]
         try:
             if windows.num_rows:
                 self.client.insert_arrow("usage_windows", windows)

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
+from pipelines.fold import Rejection
 from pipelines.outage import TransientError
 from pipelines.partition import STORED_SCHEMA, Flush
+from pipelines.position import LogPartition
 from pipelines.quarantine import QUARANTINED_SCHEMA
 from pipelines.record import DeadLetter
 
@@ -71,7 +73,9 @@ class ClickHouseWriter:
         if aside:
             self._insert("usage_quarantine", pa.concat_tables(aside).combine_chunks(), rows)
         self._insert_rows(
-            "usage_rejections", [_rejection_row(f, r) for f in flushes for r in f.rejections], rows
+            "usage_rejections",
+            [rejection_row(f.at, r) for f in flushes for r in f.rejections],
+            rows,
         )
         for flush in flushes:
             for table in flush.corrections:
@@ -157,13 +161,14 @@ def letter_row(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def _rejection_row(flush: Flush, rejection: Any) -> dict[str, Any]:
+def rejection_row(at: LogPartition, rejection: Rejection) -> dict[str, Any]:
+    """Return a rejection as a row of usage_rejections."""
     return {
         "tenant": rejection.meter.tenant,
         "meter": rejection.meter.definition.key,
         "meter_version": rejection.meter.version,
-        "log": flush.at.log,
-        "partition": flush.at.partition,
+        "log": at.log,
+        "partition": at.partition,
         "offset": rejection.offset,
         "index": rejection.index,
         "reason": rejection.reason,

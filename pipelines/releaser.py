@@ -6,7 +6,7 @@ after a failure at any point, counts nothing twice.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,6 +69,10 @@ class Released:
     sent: int
     unreadable: int
     is_counted: bool
+
+    def to_content(self, source: str) -> dict[str, Any]:
+        """Return it as JSON content."""
+        return {"source": source} | asdict(self)
 
 
 @dataclass(slots=True)

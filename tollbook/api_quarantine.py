@@ -78,5 +78,4 @@ def add_quarantine(
             done = releaser.release(asked.tenant, wanted.source, asked.key_name)
         except (TransientError, TimeoutError) as error:
             return away(error)
-        content = {"sent": done.sent, "unreadable": done.unreadable, "is_counted": done.is_counted}
-        return JSONResponse({"source": wanted.source} | content, 200 if done.is_counted else 202)
+        return JSONResponse(done.to_content(wanted.source), 200 if done.is_counted else 202)

@@ -130,8 +130,7 @@ def release(
                 str(error), "Look at `tollbook status`, then release it again: it goes on."
             ) from error
     if as_json:
-        content = {"sent": done.sent, "unreadable": done.unreadable, "is_counted": done.is_counted}
-        print(json.dumps({"source": source} | content))
+        print(json.dumps(done.to_content(source)))
     else:
         counted = "and counted" if done.is_counted else "but not counted yet"
         show(f"{source or UNREADABLE}: {count_of(done.sent, 'event')} sent again, {counted}")

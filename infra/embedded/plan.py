@@ -23,8 +23,8 @@ def plan_parts(config: StackConfig) -> list[Part]:
         _provision(config),
         _ingest(config),
         *plan_workers(config, config.workers),
-        _seeder(config),
-        _auditor(config),
+        _job(config, "seeder"),
+        _job(config, "auditor"),
         _api(config),
     ]
 
@@ -118,21 +118,11 @@ def _worker(config: StackConfig, index: int, workers: int) -> Part:
     )
 
 
-def _auditor(config: StackConfig) -> Part:
+def _job(config: StackConfig, name: str) -> Part:
+    """Return a process of `pipelines` that works by itself and is asked nothing."""
     return Part(
-        name="auditor",
-        command=_python("-m", "pipelines.auditor"),
-        environment=_addresses(config),
-        after=("provision",),
-        ready_text=" ready: ",
-        stop_seconds=20,
-    )
-
-
-def _seeder(config: StackConfig) -> Part:
-    return Part(
-        name="seeder",
-        command=_python("-m", "pipelines.seeder"),
+        name=name,
+        command=_python("-m", f"pipelines.{name}"),
         environment=_addresses(config),
         after=("provision",),
         ready_text=" ready: ",
