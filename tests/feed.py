@@ -5,7 +5,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,6 +14,8 @@ from fractions import Fraction
 from typing import Any
 
 import httpx
+
+from tollbook.stack_file import Stack
 
 ANSWER_SECONDS = 20.0
 TRIES_MAX = 200
@@ -154,3 +156,17 @@ def send_all(truth: Truth, ingest_url: str, api_key: str, *, seed: int, size: in
 def utc_now() -> datetime:
     """Return the present, to whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)
+
+
+def post(stack: Stack, events: Sequence[Mapping[str, object]]) -> None:
+    """Send events in one request, which has to be acknowledged."""
+    answer = httpx.post(
+        f"{stack.ingest_url}/v1/events",
+        content=json.dumps(events).encode(),
+        headers={
+            "Authorization": f"Bearer {stack.api_key}",
+            "Content-Type": "application/cloudevents-batch+json",
+        },
+        timeout=20,
+    )
+    assert answer.status_code == 204, answer.text

@@ -14,9 +14,9 @@ from ingest.topic import partition_of
 from tests.conftest import BAD_EVENTS_MAX
 from tests.e2e.test_where_is_my_event import NOON, produce_at
 from tests.embedded_stack import EmbeddedStack, wait_until
+from tests.feed import post
 from tests.metering import create_meters
 from tollbook import cli
-from tollbook.stack_file import Stack
 
 SOURCE = "tests/a broken one"
 SUBJECT = "q"
@@ -27,19 +27,6 @@ def event(event_id: str, source: str = SOURCE) -> dict[str, Any]:
         "specversion": "1.0", "id": event_id, "source": source, "subject": SUBJECT,
         "type": "quarantined", "time": NOON.isoformat(), "data": {"units": "1.5"},
     }  # fmt: skip
-
-
-def send(stack: Stack, *events: dict[str, Any]) -> None:
-    answer = httpx.post(
-        f"{stack.ingest_url}/v1/events",
-        content=json.dumps(events).encode(),
-        headers={
-            "Authorization": f"Bearer {stack.api_key}",
-            "Content-Type": "application/cloudevents-batch+json",
-        },
-        timeout=20,
-    )
-    assert answer.status_code == 204, answer.text
 
 
 def run(data_dir: Path, *arguments: str, code: int = 0) -> str:
@@ -64,13 +51,13 @@ def test_a_source_that_turns_bad_is_set_aside_until_it_is_released_and_then_coun
     known, home = stack.read(), stack.data_dir
     meter = {"key": "quarantined", "event_type": "quarantined", "aggregation": "count"}
     create_meters(known, [meter | {"window": "1h"}])
-    send(known, event("before"))
+    post(known, [event("before")])
     partition = partition_of(known.tenant, SUBJECT, 4)
     unreadable = json.dumps({"source": SOURCE, "id": "nonsense"}).encode()
     surplus = 7
     produce_at(known, partition, *[unreadable] * (BAD_EVENTS_MAX + surplus), tenant=known.tenant)
     wait_until(lambda: any(SOURCE in alarm for alarm in alarms(home)), 30)
-    send(known, event("one"), event("fine", "tests/another"), event("two"), event("before"))
+    post(known, [event("one"), event("fine", "tests/another"), event("two"), event("before")])
 
     def state(event_id: str, source: str = SOURCE) -> str:
         return str(ask(home, "event", "show", source, event_id)["state"])
@@ -94,7 +81,7 @@ def test_a_source_that_turns_bad_is_set_aside_until_it_is_released_and_then_coun
 
     done = ask(home, "quarantine", "release", SOURCE)
     assert done == {"source": SOURCE, "sent": 3, "unreadable": surplus, "is_counted": True}
-    send(known, event("two"), event("after"))
+    post(known, [event("two"), event("after")])
     wait_until(lambda: ask(home, "progress")["lag"] == 0, 20)
     assert [state(each) for each in ("before", "one", "two", "after")] == ["counted"] * 4
     window = ("--from", NOON.isoformat(), "--to", NOON.replace(hour=13).isoformat())

@@ -1,29 +1,12 @@
 """What is sent counts once, in whatever order, however often; and a fixed cut never changes."""
 
-import json
 import random
 from datetime import UTC, datetime, timedelta
 
-import httpx
-
 from tests.embedded_stack import EmbeddedStack
-from tests.feed import Truth, send_all, utc_now
+from tests.feed import Truth, post, send_all, utc_now
 from tests.metering import check_totals, create_meters, cut_now, quantities, reader_of
-from tollbook.stack_file import Stack
 from tollbook.usage_wiring import open_clickhouse
-
-
-def post(stack: Stack, events: list[dict[str, object]]) -> None:
-    answer = httpx.post(
-        f"{stack.ingest_url}/v1/events",
-        content=json.dumps(events).encode(),
-        headers={
-            "Authorization": f"Bearer {stack.api_key}",
-            "Content-Type": "application/cloudevents-batch+json",
-        },
-        timeout=20,
-    )
-    assert answer.status_code == 204, answer.text
 
 
 def test_duplicates_are_counted_once(stack: EmbeddedStack) -> None:

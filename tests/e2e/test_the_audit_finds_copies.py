@@ -11,9 +11,8 @@ from typing import Any
 import httpx
 
 from tests.e2e.log_world import newest, own, put, tollbook
-from tests.e2e.test_counting_is_exact import post
 from tests.embedded_stack import REPOSITORY, EmbeddedStack, wait_until
-from tests.feed import Truth, utc_now
+from tests.feed import Truth, post, utc_now
 from tests.metering import check_totals, create_meters, cut_now, quantities, reader_of
 from tollbook.stack_file import Stack
 from tollbook.usage_wiring import open_clickhouse
