@@ -81,9 +81,11 @@ class EmbeddedStack:
         wait_until(all_ready, seconds)
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float) -> None:
-    """Wait until something is so; fail if that takes longer than `seconds`."""
+def wait_until(
+    is_so: Callable[[], bool], seconds: float, told: Callable[[], object] = lambda: ""
+) -> None:
+    """Wait until something is so; fail with what is `told` if that takes longer than `seconds`."""
     deadline = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < deadline, f"not so after {seconds} s"
+        assert time.monotonic() < deadline, f"not so after {seconds} s {told()}"
         time.sleep(0.02)
