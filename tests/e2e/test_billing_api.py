@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 from tests.e2e.billing_databases import databases
 from tests.e2e.billing_world import close
 from tests.embedded_stack import EmbeddedStack
-from tollbook.api import build_app
-from tollbook.api_database import Database
+from tollbook.api.application import build_app
+from tollbook.api.database import Database
 
 KEYS = {"tb_owner": ("default", "owner"), "tb_ingest": ("default", "ingest"),
         "tb_other": ("other", "owner")}  # fmt: skip

@@ -23,7 +23,7 @@ from tests.embedded_stack import EmbeddedStack, wait_until
 from tests.feed import utc_now
 from tests.metering import create_meters
 from tollbook import cli
-from tollbook.api import build_app
+from tollbook.api.application import build_app
 from tollbook.stack_file import Stack, read_stack
 
 SOURCE = "tests/where is it?"

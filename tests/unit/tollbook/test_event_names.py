@@ -2,7 +2,7 @@
 
 import pytest
 
-from tollbook.api_traces import event_names
+from tollbook.api.traces import event_names
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Depends, HTTPException, Query
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from tollbook.api_database import Connection, Database
+from tollbook.api.database import Connection, Database
 
 Cursor = Annotated[str | None, Query(description="`next` of the page before.", max_length=512)]
 Limit = Annotated[int, Query(ge=1, le=500)]

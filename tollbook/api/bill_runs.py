@@ -10,8 +10,8 @@ from billing import postgres_reports as reports
 from billing.customer import parse_moment
 from billing.period import month_of
 from infra.embedded.errors import StackError
-from tollbook.api_asked import Asked, Cursor, Limit, page
-from tollbook.api_problem import problem
+from tollbook.api.asked import Asked, Cursor, Limit, page
+from tollbook.api.problem import problem
 from tollbook.bill_runs import bill_through, close_month
 from tollbook.stack_file import Stack
 

@@ -18,9 +18,9 @@ from pipelines.meter import MeterDefinition
 from pipelines.outage import TransientError
 from pipelines.postgres_meters import MeterVersion, PostgresMeters
 from pipelines.question import TooMuchError
-from tollbook.api_asked import Asked, Cursor, Limit, page
-from tollbook.api_problem import problem
-from tollbook.api_usage import refusal, shared_clickhouse
+from tollbook.api.asked import Asked, Cursor, Limit, page
+from tollbook.api.problem import problem
+from tollbook.api.usage import refusal, shared_clickhouse
 from tollbook.meter_backtest import backtest
 from tollbook.stack_file import Stack
 

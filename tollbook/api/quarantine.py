@@ -11,9 +11,9 @@ from ingest.event import NAME_CHARS_MAX
 from pipelines.clickhouse_quarantine import ClickHouseQuarantine
 from pipelines.outage import TransientError
 from pipelines.position import Position
-from tollbook.api_asked import Asked, Cursor, Limit, page
-from tollbook.api_problem import problem
-from tollbook.api_traces import away, shared_clickhouse
+from tollbook.api.asked import Asked, Cursor, Limit, page
+from tollbook.api.problem import problem
+from tollbook.api.traces import away, shared_clickhouse
 from tollbook.quarantine_shown import is_known, sources_content
 from tollbook.stack_file import Stack
 from tollbook.trace_wiring import open_releaser

@@ -11,9 +11,9 @@ from ingest.event import EPOCH, NAME_CHARS_MAX
 from pipelines.outage import TransientError
 from pipelines.postgres_replacements import PostgresReplacements
 from pipelines.replacement import Action, Replacement
-from tollbook.api_asked import Asked, Cursor, Limit, page
-from tollbook.api_problem import problem
-from tollbook.api_traces import away, shared_clickhouse
+from tollbook.api.asked import Asked, Cursor, Limit, page
+from tollbook.api.problem import problem
+from tollbook.api.traces import away, shared_clickhouse
 from tollbook.stack_file import Stack
 from tollbook.trace_wiring import new_replacement_name, open_replacer
 

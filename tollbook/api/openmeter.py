@@ -15,10 +15,10 @@ from fastapi.responses import Response
 from pipelines.local_windows import WindowSize
 from pipelines.outage import TransientError
 from pipelines.question import TooMuchError, UsageQuestion, UsageRow
-from tollbook.api_asked import Asked
-from tollbook.api_events_relay import add_relay
-from tollbook.api_problem import problem
-from tollbook.api_usage import CSV, parameters_of, queries_of, refusal
+from tollbook.api.asked import Asked
+from tollbook.api.events_relay import add_relay
+from tollbook.api.problem import problem
+from tollbook.api.usage import CSV, parameters_of, queries_of, refusal
 from tollbook.stack_file import Stack
 from tollbook.usage_answer import instant_text, to_csv
 from tollbook.usage_question import (

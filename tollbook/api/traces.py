@@ -16,8 +16,8 @@ from pipelines.outage import TransientError
 from pipelines.position import Position
 from pipelines.postgres_quarantine import PostgresQuarantine
 from pipelines.progress import total_content
-from tollbook.api_asked import Asked, Cursor, Limit, page
-from tollbook.api_problem import problem
+from tollbook.api.asked import Asked, Cursor, Limit, page
+from tollbook.api.problem import problem
 from tollbook.stack_file import Stack
 from tollbook.trace_wiring import open_progress, open_tracer
 from tollbook.usage_wiring import open_clickhouse

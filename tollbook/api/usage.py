@@ -11,8 +11,8 @@ from fastapi.responses import JSONResponse, Response
 from pipelines.outage import TransientError
 from pipelines.query import UsageQueries
 from pipelines.question import TooMuchError, UnknownNameError, UsageQuestion, UsageRow
-from tollbook.api_asked import Asked
-from tollbook.api_problem import problem
+from tollbook.api.asked import Asked
+from tollbook.api.problem import problem
 from tollbook.stack_file import Stack
 from tollbook.usage_answer import to_arrow, to_content, to_csv
 from tollbook.usage_question import (

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.outage import TransientError
 from pipelines.postgres_cuts import PostgresCuts
-from tollbook.api_asked import Asked, Limit
-from tollbook.api_problem import problem
+from tollbook.api.asked import Asked, Limit
+from tollbook.api.problem import problem
 from tollbook.stack_file import Stack
 from tollbook.usage_cuts import changes, find_cut, fix_cut, shown
 from tollbook.usage_question import BadParameterError, read_instant

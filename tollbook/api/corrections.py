@@ -13,9 +13,9 @@ from pipelines.outage import TransientError
 from pipelines.position import Position
 from pipelines.postgres_cuts import PostgresCuts
 from pipelines.second_thoughts import RefusedWishError
-from tollbook.api_asked import Asked, Cursor, Limit, page
-from tollbook.api_problem import problem
-from tollbook.api_traces import away, shared_clickhouse
+from tollbook.api.asked import Asked, Cursor, Limit, page
+from tollbook.api.problem import problem
+from tollbook.api.traces import away, shared_clickhouse
 from tollbook.corrections_asked import (
     EventCorrections,
     between,

@@ -1,15 +1,13 @@
-"""The billing API: `python -m tollbook.api`, FastAPI on uvicorn, one tenant per key."""
+"""The API as an application of FastAPI, one tenant per key."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 
-import uvicorn
 from fastapi import FastAPI
 
-from tollbook.api_database import Database
-from tollbook.api_problem import install_problems
-from tollbook.api_routes import build_router
+from tollbook.api.database import Database
+from tollbook.api.problem import install_problems
+from tollbook.api.routes import build_router
 from tollbook.stack_file import Stack
 
 
@@ -41,19 +39,3 @@ def _stack(environment: Mapping[str, str]) -> Stack:
         api_key="",
         pids={},
     )
-
-
-def main() -> None:
-    """Serve until told to stop."""
-    uvicorn.run(
-        build_app(os.environ),
-        host=os.environ.get("TOLLBOOK_API_HOST", "127.0.0.1"),
-        port=int(os.environ["TOLLBOOK_API_PORT"]),
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=10,
-    )
-
-
-if __name__ == "__main__":
-    main()

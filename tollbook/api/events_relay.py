@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.background import BackgroundTask
 
-from tollbook.api_problem import problem
+from tollbook.api.problem import problem
 
 _SECONDS = 60.0
 _CONNECTIONS_MAX = 100

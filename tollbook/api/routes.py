@@ -8,18 +8,18 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
 from billing import postgres_reports as reports
-from tollbook.api_asked import Asked, Cursor, Limit, asker, page
-from tollbook.api_bill_runs import add_bill_runs
-from tollbook.api_corrections import add_corrections
-from tollbook.api_cuts import add_cuts
-from tollbook.api_database import Database
-from tollbook.api_meters import add_meters
-from tollbook.api_openmeter import build_openmeter
-from tollbook.api_problem import problem
-from tollbook.api_quarantine import add_quarantine
-from tollbook.api_replacements import add_replacements
-from tollbook.api_traces import add_traces
-from tollbook.api_usage import add_usage
+from tollbook.api.asked import Asked, Cursor, Limit, asker, page
+from tollbook.api.bill_runs import add_bill_runs
+from tollbook.api.corrections import add_corrections
+from tollbook.api.cuts import add_cuts
+from tollbook.api.database import Database
+from tollbook.api.meters import add_meters
+from tollbook.api.openmeter import build_openmeter
+from tollbook.api.problem import problem
+from tollbook.api.quarantine import add_quarantine
+from tollbook.api.replacements import add_replacements
+from tollbook.api.traces import add_traces
+from tollbook.api.usage import add_usage
 from tollbook.stack_file import Stack
 
 

@@ -1,0 +1,1 @@
+"""The billing API: FastAPI on uvicorn, one tenant per key."""
