@@ -48,12 +48,8 @@ def apply(
     tenant: str,
     declared: Declarations,
     now: datetime,
-    request_key: str | None = None,
 ) -> list[Applied]:
-    """Apply declarations; raises DeclarationError with all faults noted in them.
-
-    A meter's new version keeps `request_key`, by which a repeated request finds it.
-    """
+    """Apply declarations; raises DeclarationError with all faults noted in them."""
     with connection.transaction():
         revision = next_revision(connection, tenant)
         facts = load_facts(connection, tenant, _LATEST)
@@ -65,7 +61,7 @@ def apply(
         if declared.faults:
             raise DeclarationError
         applied = [
-            *_apply_meters(connection, tenant, versions, revision, request_key),
+            *_apply_meters(connection, tenant, versions, revision),
             *_apply_books(connection, tenant, declared, facts, revision),
         ]
         moves = transfers(declared.customers.values(), facts)
@@ -108,7 +104,6 @@ def _apply_meters(
     tenant: str,
     versions: Mapping[str, NewVersion | None],
     revision: int,
-    request_key: str | None,
 ) -> list[Applied]:
     applied = []
     for key, new in versions.items():
@@ -117,7 +112,7 @@ def _apply_meters(
             continue
         connection.execute(
             "INSERT INTO meters (tenant, key, version, definition, effective_at, archived,"
-            " known_revision, request_key) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            " known_revision) VALUES (%s, %s, %s, %s, %s, %s, %s)",
             (
                 tenant,
                 key,
@@ -126,7 +121,6 @@ def _apply_meters(
                 new.effective_at or "-infinity",
                 new.is_archived,
                 revision,
-                request_key,
             ),
         )
         since = "" if new.effective_at is None else f" from {instant_text(new.effective_at)}"

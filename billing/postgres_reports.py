@@ -93,24 +93,19 @@ def invoices(
 
 
 def bill_runs(
-    connection: Connection, tenant: str, after: str | None = None, limit: int = 1000
+    connection: Connection, tenant: str, after: int = 0, limit: int = 1000
 ) -> list[dict[str, Any]]:
     """Return bill runs after one, in the order they were begun."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             "SELECT run_id AS id, kind, through, cut_number, state, started_at, finished_at"
             " FROM bill_runs WHERE tenant = %s AND run_id > %s ORDER BY run_id LIMIT %s",
-            (tenant, _number(after), limit),
+            (tenant, after, limit),
         ).fetchall()
     for row in rows:
         for name in ("started_at", "finished_at"):
             row[name] = row[name].isoformat() if row[name] else None
     return rows
-
-
-def _number(cursor: str | None) -> int:
-    """Return a cursor that is a number; others are before all."""
-    return int(cursor) if cursor and cursor.isascii() and cursor.isdigit() else 0
 
 
 def issued_documents(

@@ -76,12 +76,6 @@ class PostgresMeters:
         where = " WHERE m.tenant = %s AND m.key = %s ORDER BY m.version"
         return self._read(_VERSIONS + where, (tenant, key))
 
-    def of_request(self, tenant: str, request_key: str) -> MeterVersion | None:
-        """Return the version that a request made, by its Idempotency-Key."""
-        where = " WHERE m.tenant = %s AND m.request_key = %s"
-        found = self._read(_VERSIONS + where, (tenant, request_key))
-        return found[0] if found else None
-
     def seedings(self) -> list[Seeding]:
         """Return the versions of all tenants that wait for nothing but to be seeded.
 

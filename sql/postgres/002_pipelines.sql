@@ -35,9 +35,7 @@ CREATE TABLE meters (
     -- The revision of the tenant's facts that made it known: cuts fixed before do not see it.
     known_revision  bigint NOT NULL DEFAULT 0,
     known_at        timestamptz NOT NULL DEFAULT now(),
-    request_key     text,   -- the Idempotency-Key that it was made with
-    UNIQUE (tenant, key, version),
-    UNIQUE (tenant, request_key)
+    UNIQUE (tenant, key, version)
 );
 CREATE TRIGGER meters_append_only BEFORE UPDATE OR DELETE ON meters
     FOR EACH ROW EXECUTE FUNCTION refuse_change();

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any
 
@@ -16,7 +17,8 @@ from tollbook.api.application import build_app
 from tollbook.api.database import Database
 
 KEYS = {"tb_owner": ("default", "owner"), "tb_ingest": ("default", "ingest"),
-        "tb_other": ("other", "owner")}  # fmt: skip
+        "tb_other": ("other", "owner"), "tb_analyst": ("default", "analyst")}  # fmt: skip
+METER = {"key": "calls", "event_type": "call", "aggregation": "count"}
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +86,85 @@ def test_a_tenant_sees_nothing_of_another(client: TestClient) -> None:
         assert answer.status_code == 404
 
 
-@pytest.mark.parametrize("key", [None, "", "tb_nobody", "tb_ingest", "tb_öwner"])
-def test_only_an_owners_key_may_read(client: TestClient, key: str | None) -> None:
+@pytest.mark.parametrize("key", [None, "", "tb_nobody", "tb_öwner"])
+def test_nobody_reads_without_a_key(client: TestClient, key: str | None) -> None:
     headers = {} if key is None else {"Authorization": f"Bearer {key}".encode()}
     answer = client.get("/v1/invoices", headers=headers)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("key", "method", "status"),
+    [
+        ("tb_ingest", "GET", 403),
+        ("tb_ingest", "POST", 403),
+        ("tb_analyst", "GET", 200),
+        ("tb_analyst", "POST", 403),
+    ],
+)
+def test_an_owner_writes_an_analyst_reads_and_ingest_does_neither(
+    client: TestClient, key: str, method: str, status: int
+) -> None:
+    headers = {"Authorization": f"Bearer {key}"}
+    body = {"json": METER} if method == "POST" else {}
+    answer = client.request(method, "/v1/meters", headers=headers, **body)
+    assert answer.status_code == status, answer.text
+
+
+def test_a_cursor_fits_only_the_list_and_the_filters_that_it_came_from(client: TestClient) -> None:
+    cursor = get(client, "/v1/invoices?customer=UA&limit=1")["next"]
+    rest = get(client, f"/v1/invoices?customer=UA&limit=5&cursor={cursor}")
+    assert {one["customer"] for one in rest["items"]} == {"UA"}
+    for path in ("/v1/invoices?cursor=", "/v1/customers?customer=UA&cursor="):
+        headers = {"Authorization": "Bearer tb_owner"}
+        assert client.get(path + cursor, headers=headers).status_code == 400
+
+
+def post(client: TestClient, path: str, body: Any, key: str, **headers: str) -> Any:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    bearer = {"Authorization": f"Bearer {key}"}
+    return client.post(path, json=body, headers={**bearer, **named})
+
+
+def test_a_repeated_write_is_made_once_and_answered_as_the_first(client: TestClient) -> None:
+    body = METER | {"key": "made_once"}
+    with ThreadPoolExecutor(6) as threads:
+        answers = [
+            answer.result()
+            for answer in [
+                threads.submit(post, client, "/v1/meters", body, "tb_owner", idempotency_key="k1")
+                for _ in range(12)
+            ]
+        ]
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.text for answer in answers}) == 1
+    assert [a.headers.get("idempotent-replayed") for a in answers].count("true") == 11
+    assert len(get(client, "/v1/meters/made_once")["versions"]) == 1
+
+
+def test_an_idempotency_key_stands_for_one_request_of_one_tenant(client: TestClient) -> None:
+    body = METER | {"key": "first"}
+    assert post(client, "/v1/meters", body, "tb_owner", idempotency_key="k2").status_code == 201
+    other = post(client, "/v1/meters", METER | {"key": "second"}, "tb_owner", idempotency_key="k2")
+    assert (other.status_code, other.json()["errors"][0]["field"]) == (
+        422,
+        "header.idempotency-key",
+    )
+    theirs = post(client, "/v1/meters", body, "tb_other", idempotency_key="k2")
+    assert (theirs.status_code, theirs.headers.get("idempotent-replayed")) == (201, None)
+
+
+def test_a_refused_write_may_be_tried_again_with_its_key(client: TestClient) -> None:
+    body = METER | {"key": "refused", "effective_at": "2013-01-01T00:07:00Z"}
+    for _ in range(2):
+        refused = post(client, "/v1/meters", body, "tb_owner", idempotency_key="k3")
+        assert (refused.status_code, "idempotent-replayed" in refused.headers) == (422, False)
+    better = post(
+        client, "/v1/meters", METER | {"key": "refused"}, "tb_owner", idempotency_key="k3"
+    )
+    assert better.status_code == 201
 
 
 @pytest.mark.parametrize(

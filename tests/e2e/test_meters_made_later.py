@@ -180,7 +180,8 @@ def test_meters_are_created_once_changed_by_version_and_archived_over_http(
     slow = shape | {"filter": "data.name.startsWith('x')"}
     headers = {"Idempotency-Key": "change-lives"}
     changed = [call(known, "POST", "/v1/meters", json=slow, headers=headers) for _ in range(2)]
-    assert [(one.status_code, one.json()["version"]) for one in changed] == [(201, 2), (200, 2)]
+    assert [(one.status_code, one.json()["version"]) for one in changed] == [(201, 2), (201, 2)]
+    assert [one.headers.get("idempotent-replayed") for one in changed] == [None, "true"]
     assert changed[0].json()["slow"] is True
     other = call(known, "POST", "/v1/meters", json=shape, headers=headers)
     assert other.status_code == 422

@@ -6,9 +6,12 @@ from dataclasses import replace
 from fastapi import FastAPI
 
 from tollbook.api.database import Database
+from tollbook.api.openapi import describe, operation_id
 from tollbook.api.problem import install_problems
 from tollbook.api.routes import build_router
 from tollbook.stack_file import Stack
+
+BODY_BYTES_MAX = 16 << 20
 
 
 def build_app(environment: Mapping[str, str]) -> FastAPI:
@@ -17,9 +20,11 @@ def build_app(environment: Mapping[str, str]) -> FastAPI:
     app = FastAPI(
         title="Tollbook",
         version="0.1.0",
-        description="Meters, customers, subscriptions, invoices and the ledger of one tenant.",
         openapi_url="/openapi.json",
+        generate_unique_id_function=operation_id,
+        max_body_size=BODY_BYTES_MAX,
     )
+    describe(app)
     install_problems(app)
     database = Database(servers.postgres_dsn)
     app.include_router(build_router(database, lambda tenant: replace(servers, tenant=tenant)))

@@ -10,7 +10,8 @@ from billing import postgres_reports as reports
 from billing.customer import parse_moment
 from billing.period import month_of
 from infra.embedded.errors import StackError
-from tollbook.api.asked import Asked, Cursor, Limit, page
+from tollbook.api.asked import Asked
+from tollbook.api.paging import Paged
 from tollbook.api.problem import problem
 from tollbook.bill_runs import bill_through, close_month
 from tollbook.stack_file import Stack
@@ -45,10 +46,14 @@ def add_bill_runs(
 
     @router.get("/bill-runs", tags=["invoices"])
     def list_bill_runs(
-        asked: Annotated[Asked, Depends(asker)], cursor: Cursor = None, limit: Limit = 100
+        asked: Annotated[Asked, Depends(asker)],
+        paging: Paged,
     ) -> dict[str, Any]:
         """List bill runs, the first first."""
-        return page(reports.bill_runs(asked.connection, asked.tenant, cursor, limit), "id", limit)
+        return paging.page(
+            reports.bill_runs(asked.connection, asked.tenant, paging.after(int) or 0, paging.fetch),
+            "id",
+        )
 
     @router.post("/bill-runs", tags=["invoices"], status_code=201, responses={409: {}})
     def run(asked: Annotated[Asked, Depends(asker)], wanted: BillRun) -> Any:

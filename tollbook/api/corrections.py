@@ -10,12 +10,12 @@ from fastapi.responses import JSONResponse, Response
 
 from pipelines.clickhouse_corrections import listed_corrections
 from pipelines.outage import TransientError
-from pipelines.position import Position
 from pipelines.postgres_cuts import PostgresCuts
 from pipelines.second_thoughts import RefusedWishError
-from tollbook.api.asked import Asked, Cursor, Limit, page
+from tollbook.api.asked import Asked
+from tollbook.api.paging import Paged
 from tollbook.api.problem import problem
-from tollbook.api.traces import away, shared_clickhouse
+from tollbook.api.traces import away, position_after, shared_clickhouse
 from tollbook.corrections_asked import (
     EventCorrections,
     between,
@@ -75,12 +75,11 @@ def add_corrections(
     @router.get("/event-corrections", tags=["usage"], responses={400: {}, 404: {}})
     def list_corrections(
         asked: Annotated[Asked, Depends(asker)],
+        paging: Paged,
         start: Annotated[str | None, Query(alias="from", max_length=64)] = None,
         end: Annotated[str | None, Query(alias="to", max_length=64)] = None,
         since: Cut = None,
         until: Cut = None,
-        cursor: Cursor = None,
-        limit: Limit = 100,
     ) -> Any:
         """List corrections in the order of the log: by event time, and between two cuts."""
         stack = stack_of(asked.tenant)
@@ -91,8 +90,8 @@ def add_corrections(
                 asked.tenant,
                 interval_us=interval_us(start, end),
                 ranges=ranges,
-                after=None if cursor is None else Position.from_text(cursor),
-                limit=limit,
+                after=position_after(paging),
+                limit=paging.fetch,
             )
         except LookupError as error:
             return problem(404, str(error))
@@ -100,5 +99,5 @@ def add_corrections(
             return problem(400, str(error))
         except TransientError as error:
             return away(error)
-        content = page([each.to_content() for each in found], "position", limit)
+        content = paging.page([each.to_content() for each in found], "position")
         return Response(msgspec.json.encode(content), media_type="application/json")

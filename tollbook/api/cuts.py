@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.outage import TransientError
 from pipelines.postgres_cuts import PostgresCuts
-from tollbook.api.asked import Asked, Limit
+from tollbook.api.asked import Asked
+from tollbook.api.paging import Paged
 from tollbook.api.problem import problem
 from tollbook.stack_file import Stack
 from tollbook.usage_cuts import changes, find_cut, fix_cut, shown
 from tollbook.usage_question import BadParameterError, read_instant
 
-Start = Annotated[int, Query(ge=0, le=1 << 62, description="`next` of the page before.")]
 Number = Annotated[int, Query(ge=1, le=1 << 62)]
 
 
@@ -36,13 +36,12 @@ def add_cuts(
     @router.get("/cuts", tags=["usage"])
     def list_cuts(
         asked: Annotated[Asked, Depends(asker)],
-        cursor: Start = 0,
-        limit: Limit = 100,
+        paging: Paged,
     ) -> dict[str, Any]:
         """List the fixed cuts, the first first."""
-        found = PostgresCuts(asked.connection).listed(asked.tenant, cursor, limit)
-        after = str(found[-1].cut.number) if len(found) == limit else None
-        return {"items": [each.to_content() for each in found], "next": after}
+        after = paging.after(int) or 0
+        found = PostgresCuts(asked.connection).listed(asked.tenant, after, paging.fetch)
+        return paging.page([each.to_content() for each in found], "number")
 
     @router.post("/cuts", tags=["usage"], status_code=201, responses={400: {}, 409: {}})
     def fix(asked: Annotated[Asked, Depends(asker)], wanted: WantedCut | None = None) -> Any:
@@ -76,10 +75,9 @@ def _add_changes(
     @router.get("/cuts/{number}/changes", tags=["usage"], responses={404: {}})
     def list_changes(
         asked: Annotated[Asked, Depends(asker)],
+        paging: Paged,
         number: int,
         since: Number,
-        cursor: Start = 0,
-        limit: Limit = 500,
     ) -> Any:
         """List what may differ as of this cut from an earlier one: meter, subject, interval."""
         try:
@@ -90,5 +88,7 @@ def _add_changes(
             return problem(400, str(error))
         except TransientError as error:
             return problem(503, str(error), {"Retry-After": "1"})
-        items, end = found.pop("changes"), cursor + limit
-        return found | {"items": items[cursor:end], "next": str(end) if len(items) > end else None}
+        items, start = found.pop("changes"), paging.after(int) or 0
+        end = start + paging.limit
+        more = len(items) > end
+        return found | {"items": items[start:end], "next": paging.cursor_at(end) if more else None}

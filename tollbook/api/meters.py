@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Header, Query
-from fastapi.responses import JSONResponse
-from psycopg.errors import UniqueViolation
+from fastapi import APIRouter, Body, Depends, Query
+from fastapi.responses import JSONResponse, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from billing.customer import Moment
@@ -18,13 +17,12 @@ from pipelines.meter import MeterDefinition
 from pipelines.outage import TransientError
 from pipelines.postgres_meters import MeterVersion, PostgresMeters
 from pipelines.question import TooMuchError
-from tollbook.api.asked import Asked, Cursor, Limit, page
+from tollbook.api.asked import Asked
+from tollbook.api.paging import Paged
 from tollbook.api.problem import problem
 from tollbook.api.usage import refusal, shared_clickhouse
 from tollbook.meter_backtest import backtest
 from tollbook.stack_file import Stack
-
-_Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=256)]
 
 
 class Since(BaseModel):
@@ -46,11 +44,14 @@ def add_meters(
 
     @router.get("/meters", tags=["meters"])
     def list_meters(
-        asked: Annotated[Asked, Depends(asker)], cursor: Cursor = None, limit: Limit = 100
+        asked: Annotated[Asked, Depends(asker)],
+        paging: Paged,
     ) -> dict[str, Any]:
         """List the meters, each in its latest version."""
-        found = PostgresMeters(asked.connection).listed(asked.tenant, cursor or "", limit)
-        return page([version.to_content() for version in found], "key", limit)
+        found = PostgresMeters(asked.connection).listed(
+            asked.tenant, paging.after(str) or "", paging.fetch
+        )
+        return paging.page([version.to_content() for version in found], "key")
 
     @router.get("/meters/{key}", tags=["meters"], responses={404: {}})
     def read_meter(asked: Annotated[Asked, Depends(asker)], key: str) -> Any:
@@ -70,13 +71,12 @@ def add_meters(
     def create_meter(
         asked: Annotated[Asked, Depends(asker)],
         given: Annotated[Any, Body()],
-        request_key: _Key = None,
-    ) -> JSONResponse:
+    ) -> Response:
         """Create a meter (201), or a new version of it; the same definition again is 200."""
         meter = read_meter_request(given)
         if isinstance(meter, JSONResponse):
             return meter
-        return _declare(asked, meter, request_key)
+        return asked.once(lambda: _declare(asked, meter))
 
     _add_backtest(router, asker, stack_of)
 
@@ -85,14 +85,14 @@ def add_meters(
         asked: Annotated[Asked, Depends(asker)],
         key: str,
         since: Since | None = None,
-        request_key: _Key = None,
-    ) -> JSONResponse:
+    ) -> Response:
         """Let a meter count nothing from an instant on; what it has counted stays readable."""
         before = load_meters(asked.connection, asked.tenant).get(key)
         if before is None:
             return problem(404, f"there is no meter {key}")
         effective_at = None if since is None else since.effective_at
-        return _declare(asked, Meter(before.definition, effective_at, archives=True), request_key)
+        archived = Meter(before.definition, effective_at, archives=True)
+        return asked.once(lambda: _declare(asked, archived))
 
 
 def _add_backtest(
@@ -152,14 +152,9 @@ def _error_of(fault: Mapping[str, Any]) -> dict[str, Any]:
     return error | {"position": position, "caret": places["caret"]}
 
 
-def _declare(asked: Asked, meter: Meter, request_key: str | None) -> JSONResponse:
+def _declare(asked: Asked, meter: Meter) -> JSONResponse:
     meters = PostgresMeters(asked.connection)
     key = meter.definition.key
-    made = None if request_key is None else meters.of_request(asked.tenant, request_key)
-    if made is not None:
-        if made.definition != meter.definition or (made.state == "archived") != meter.archives:
-            return problem(422, "this Idempotency-Key was used for something else")
-        return _answer(made, 200)
     known = load_meters(asked.connection, asked.tenant).get(key)
     billed = billed_until_by_meter(asked.connection, asked.tenant).get(key)
     now = datetime.now(UTC)
@@ -171,9 +166,7 @@ def _declare(asked: Asked, meter: Meter, request_key: str | None) -> JSONRespons
         return problem(status, str(error), earliest=instant_text(error.earliest), errors=errors)
     declared = Declarations(meters={key: meter})
     try:
-        [applied] = apply(asked.connection, asked.tenant, declared, now, request_key)
-    except UniqueViolation:
-        return problem(409, "another request with this Idempotency-Key is being carried out")
+        [applied] = apply(asked.connection, asked.tenant, declared, now)
     except DeclarationError:
         reasons = [fault.message for fault in declared.faults]
         return problem(409, "; ".join(reasons), errors=[{"reason": text} for text in reasons])

@@ -17,7 +17,7 @@ from pipelines.outage import TransientError
 from pipelines.question import TooMuchError, UsageQuestion, UsageRow
 from tollbook.api.asked import Asked
 from tollbook.api.events_relay import add_relay
-from tollbook.api.problem import problem
+from tollbook.api.problem import problem, problems
 from tollbook.api.usage import CSV, parameters_of, queries_of, refusal
 from tollbook.stack_file import Stack
 from tollbook.usage_answer import instant_text, to_csv
@@ -43,7 +43,7 @@ def build_openmeter(
     asker: Callable[..., Iterator[Asked]], stack_of: Callable[[str], Stack]
 ) -> APIRouter:
     """Return the routes under `/api/v1`."""
-    router = APIRouter(prefix="/api/v1", tags=["openmeter"], responses={401: {}, 503: {}})
+    router = APIRouter(prefix="/api/v1", tags=["openmeter"], responses=problems(401, 403, 503))
     add_relay(router, lambda: stack_of("").ingest_url)
 
     @router.get("/meters")

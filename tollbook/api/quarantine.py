@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from ingest.event import NAME_CHARS_MAX
 from pipelines.clickhouse_quarantine import ClickHouseQuarantine
 from pipelines.outage import TransientError
-from pipelines.position import Position
-from tollbook.api.asked import Asked, Cursor, Limit, page
+from tollbook.api.asked import Asked
+from tollbook.api.paging import Paged
 from tollbook.api.problem import problem
-from tollbook.api.traces import away, shared_clickhouse
+from tollbook.api.traces import away, position_after, shared_clickhouse
 from tollbook.quarantine_shown import is_known, sources_content
 from tollbook.stack_file import Stack
 from tollbook.trace_wiring import open_releaser
@@ -51,20 +51,19 @@ def add_quarantine(
     @router.get("/quarantine/items", tags=["usage"], responses={400: {}})
     def list_quarantined(
         asked: Annotated[Asked, Depends(asker)],
+        paging: Paged,
         source: Source,
-        cursor: Cursor = None,
-        limit: Limit = 100,
     ) -> Any:
         """List what was set aside of a source, by position."""
         try:
-            after = None if cursor is None else Position.from_text(cursor)
+            after = position_after(paging)
             tables = ClickHouseQuarantine(client_of(asked))
-            found = tables.listed(asked.tenant, source, after=after, limit=limit)
+            found = tables.listed(asked.tenant, source, after=after, limit=paging.fetch)
         except ValueError as error:
             return problem(400, str(error))
         except TransientError as error:
             return away(error)
-        return page([letter.to_content() for letter in found], "position", limit)
+        return paging.page([letter.to_content() for letter in found], "position")
 
     @router.post("/quarantine/releases", tags=["usage"], responses={202: {}, 404: {}})
     def release(asked: Annotated[Asked, Depends(asker)], wanted: WantedRelease) -> Response:

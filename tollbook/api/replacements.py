@@ -11,7 +11,8 @@ from ingest.event import EPOCH, NAME_CHARS_MAX
 from pipelines.outage import TransientError
 from pipelines.postgres_replacements import PostgresReplacements
 from pipelines.replacement import Action, Replacement
-from tollbook.api.asked import Asked, Cursor, Limit, page
+from tollbook.api.asked import Asked
+from tollbook.api.paging import Paged
 from tollbook.api.problem import problem
 from tollbook.api.traces import away, shared_clickhouse
 from tollbook.stack_file import Stack
@@ -69,11 +70,14 @@ def add_replacements(
 
     @router.get("/replacements", tags=["usage"])
     def list_replacements(
-        asked: Annotated[Asked, Depends(asker)], cursor: Cursor = None, limit: Limit = 100
+        asked: Annotated[Asked, Depends(asker)],
+        paging: Paged,
     ) -> dict[str, Any]:
         """List replacements, the first opened first."""
-        found = PostgresReplacements(asked.connection).listed(asked.tenant, cursor, limit)
-        return page([each.to_content() for each in found], "name", limit)
+        found = PostgresReplacements(asked.connection).listed(
+            asked.tenant, paging.after(str), paging.fetch
+        )
+        return paging.page([each.to_content() for each in found], "name")
 
     @router.get("/replacements/{name}", tags=["usage"], responses={404: {}})
     def read_replacement(asked: Annotated[Asked, Depends(asker)], name: str) -> Any:

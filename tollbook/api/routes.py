@@ -8,14 +8,15 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
 from billing import postgres_reports as reports
-from tollbook.api.asked import Asked, Cursor, Limit, asker, page
+from tollbook.api.asked import Asked, asker
 from tollbook.api.bill_runs import add_bill_runs
 from tollbook.api.corrections import add_corrections
 from tollbook.api.cuts import add_cuts
 from tollbook.api.database import Database
 from tollbook.api.meters import add_meters
 from tollbook.api.openmeter import build_openmeter
-from tollbook.api.problem import problem
+from tollbook.api.paging import Paged
+from tollbook.api.problem import problem, problems
 from tollbook.api.quarantine import add_quarantine
 from tollbook.api.replacements import add_replacements
 from tollbook.api.traces import add_traces
@@ -40,7 +41,7 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
             connection.execute("SELECT 1")
         return JSONResponse({"status": "ready"})
 
-    v1 = APIRouter(prefix="/v1", responses={401: {}, 422: {}, 503: {}})
+    v1 = APIRouter(prefix="/v1", responses=problems(400, 401, 403, 422, 503))
     _add_catalog(v1, asking)
     _add_invoices(v1, asking)
     add_meters(v1, asking, stack_of)
@@ -59,42 +60,50 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
 def _add_catalog(router: APIRouter, asking: Callable[..., Iterator[Asked]]) -> None:
     @router.get("/customers", tags=["catalog"])
     def list_customers(
-        asked: Annotated[Asked, Depends(asking)], cursor: Cursor = None, limit: Limit = 100
+        asked: Annotated[Asked, Depends(asking)],
+        paging: Paged,
     ) -> dict[str, Any]:
         """List the customers."""
-        found = reports.customers(asked.connection, asked.tenant, cursor, limit)
-        return page(found, "key", limit)
+        found = reports.customers(asked.connection, asked.tenant, paging.after(str), paging.fetch)
+        return paging.page(found, "key")
 
     @router.get("/subscriptions", tags=["catalog"])
     def list_subscriptions(
-        asked: Annotated[Asked, Depends(asking)], cursor: Cursor = None, limit: Limit = 100
+        asked: Annotated[Asked, Depends(asking)],
+        paging: Paged,
     ) -> dict[str, Any]:
         """List the subscriptions."""
-        found = reports.subscriptions(asked.connection, asked.tenant, cursor, limit)
-        return page(found, "key", limit)
+        found = reports.subscriptions(
+            asked.connection, asked.tenant, paging.after(str), paging.fetch
+        )
+        return paging.page(found, "key")
 
     @router.get("/price-books", tags=["catalog"])
     def list_price_books(
-        asked: Annotated[Asked, Depends(asking)], cursor: Cursor = None, limit: Limit = 100
+        asked: Annotated[Asked, Depends(asking)],
+        paging: Paged,
     ) -> dict[str, Any]:
         """List the price books with all their versions."""
-        found = reports.price_books(asked.connection, asked.tenant, cursor, limit)
-        return page(found, "key", limit)
+        found = reports.price_books(asked.connection, asked.tenant, paging.after(str), paging.fetch)
+        return paging.page(found, "key")
 
 
 def _add_invoices(router: APIRouter, asking: Callable[..., Iterator[Asked]]) -> None:
     @router.get("/invoices", tags=["invoices"])
     def list_invoices(
         asked: Annotated[Asked, Depends(asking)],
+        paging: Paged,
         customer: Annotated[str | None, Query(max_length=128)] = None,
-        cursor: Cursor = None,
-        limit: Limit = 100,
     ) -> dict[str, Any]:
         """List invoices and credit notes by number."""
         found = reports.invoices(
-            asked.connection, asked.tenant, customer=customer, after=cursor, limit=limit
+            asked.connection,
+            asked.tenant,
+            customer=customer,
+            after=paging.after(str),
+            limit=paging.fetch,
         )
-        return page(found, "number", limit)
+        return paging.page(found, "number")
 
     @router.get("/invoices/{name}", tags=["invoices"], responses={404: {}})
     def read_invoice(asked: Annotated[Asked, Depends(asking)], name: str) -> Any:

@@ -16,7 +16,8 @@ from pipelines.outage import TransientError
 from pipelines.position import Position
 from pipelines.postgres_quarantine import PostgresQuarantine
 from pipelines.progress import total_content
-from tollbook.api.asked import Asked, Cursor, Limit, page
+from tollbook.api.asked import Asked
+from tollbook.api.paging import Paged, Paging
 from tollbook.api.problem import problem
 from tollbook.stack_file import Stack
 from tollbook.trace_wiring import open_progress, open_tracer
@@ -97,19 +98,20 @@ def _add_dead_letters(
     @router.get("/dead-letters", tags=["usage"], responses={400: {}})
     def list_dead_letters(
         asked: Annotated[Asked, Depends(asker)],
+        paging: Paged,
         kind: Kind | None = None,
-        cursor: Cursor = None,
-        limit: Limit = 100,
     ) -> Any:
         """List dead letters by position, with the start of what was received."""
         try:
-            after = None if cursor is None else Position.from_text(cursor)
-            found = letters_of(asked).listed(asked.tenant, kind=kind, after=after, limit=limit)
+            after = position_after(paging)
+            found = letters_of(asked).listed(
+                asked.tenant, kind=kind, after=after, limit=paging.fetch
+            )
         except ValueError as error:
             return problem(400, str(error))
         except TransientError as error:
             return away(error)
-        return page([letter.to_content() for letter in found], "position", limit)
+        return paging.page([letter.to_content() for letter in found], "position")
 
     @router.get("/dead-letters/{position}", tags=["usage"], responses={400: {}, 404: {}})
     def read_dead_letter(asked: Annotated[Asked, Depends(asker)], position: str) -> Any:
@@ -121,6 +123,16 @@ def _add_dead_letters(
         except TransientError as error:
             return away(error)
         return found.to_content() if found else problem(404, f"no dead letter at {position}")
+
+
+def position_after(paging: Paging) -> Position | None:
+    """Return the position that a page follows, of a list in the order of the log.
+
+    Raises:
+        ValueError: its cursor holds none.
+    """
+    text = paging.after(str)
+    return None if text is None else Position.from_text(text)
 
 
 def event_names(raw_path: bytes) -> tuple[str, str]:
