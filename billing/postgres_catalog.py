@@ -22,6 +22,7 @@ from billing.postgres_facts import (
     next_revision,
     raise_revision,
 )
+from billing.postgres_touched import is_narrow, load_touched
 from billing.price_book import content_hash, to_content
 from pipelines.meter import MeterDefinition, to_row
 
@@ -52,12 +53,11 @@ def apply(
     """Apply declarations; raises DeclarationError with all faults noted in them."""
     with connection.transaction():
         revision = next_revision(connection, tenant)
-        facts = load_facts(connection, tenant, _LATEST)
-        meters = load_meters(connection, tenant)
-        known = Known(facts, meters, last_billed_ends(connection, tenant))
+        known = _known(connection, tenant, declared)
+        facts = known.facts
         check(declared, known)
-        billed = billed_until_by_meter(connection, tenant)
-        versions = check_changes(declared, meters, billed, now)
+        billed = billed_until_by_meter(connection, tenant) if declared.meters else {}
+        versions = check_changes(declared, known.meters, billed, now)
         if declared.faults:
             raise DeclarationError
         applied = [
@@ -78,6 +78,17 @@ def apply(
         if any(one.outcome != "unchanged" for one in applied):
             raise_revision(connection, tenant, revision)
     return applied
+
+
+def _known(connection: Connection, tenant: str, declared: Declarations) -> Known:
+    """Return what declarations are checked against; of large tenants, what they touch."""
+    if is_narrow(declared):
+        facts = load_touched(connection, tenant, declared)
+        billed = last_billed_ends(connection, tenant, list(facts.subscriptions))
+        return Known(facts, {}, billed)
+    facts = load_facts(connection, tenant, _LATEST)
+    billed = last_billed_ends(connection, tenant, list(facts.subscriptions))
+    return Known(facts, load_meters(connection, tenant), billed)
 
 
 def load_meters(connection: Connection, tenant: str) -> dict[str, KnownMeter]:

@@ -1,7 +1,7 @@
 """Reads the facts known at a revision from Postgres."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -110,12 +110,14 @@ def raise_revision(connection: Connection, tenant: str, revision: int) -> None:
     )
 
 
-def last_billed_ends(connection: Connection, tenant: str) -> dict[str, datetime]:
-    """Return until when each subscription has been billed."""
+def last_billed_ends(
+    connection: Connection, tenant: str, subscriptions: Sequence[str]
+) -> dict[str, datetime]:
+    """Return until when some subscriptions have been billed, where they have."""
     rows = connection.execute(
         "SELECT subscription, max(ends_at) FROM billed_periods WHERE tenant = %s"
-        " GROUP BY subscription",
-        (tenant,),
+        " AND subscription = ANY(%s) GROUP BY subscription",
+        (tenant, list(subscriptions)),
     ).fetchall()
     return dict(rows)
 

@@ -33,13 +33,6 @@ def meters(connection: Connection, tenant: str, revision: int) -> list[str]:
     return [key for (key,) in rows]
 
 
-def customers(
-    connection: Connection, tenant: str, after: str | None = None, limit: int = 1000
-) -> list[dict[str, Any]]:
-    """Return customers after a key, each in its latest version."""
-    return _things(connection, "customer", tenant, after, limit)
-
-
 def subscriptions(
     connection: Connection, tenant: str, after: str | None = None, limit: int = 1000
 ) -> list[dict[str, Any]]:

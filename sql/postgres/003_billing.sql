@@ -45,6 +45,7 @@ CREATE TABLE subscription_versions (
     known_at        timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant, subscription, version)
 );
+CREATE INDEX subscription_versions_of_customer ON subscription_versions (tenant, customer);
 
 CREATE TRIGGER price_book_versions_append_only BEFORE UPDATE OR DELETE ON price_book_versions
     FOR EACH ROW EXECUTE FUNCTION refuse_change();

@@ -1,48 +1,25 @@
 """The billing API over real books: what it answers, to whom, and how it refuses."""
 
-import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
 from typing import Any
 
 import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.e2e.billing_databases import databases
-from tests.e2e.billing_world import close
+from tests.e2e.api_world import billed_world, call, get
 from tests.embedded_stack import EmbeddedStack
 from tollbook.api.application import build_app
 from tollbook.api.database import Database
 
-KEYS = {"tb_owner": ("default", "owner"), "tb_ingest": ("default", "ingest"),
-        "tb_other": ("other", "owner"), "tb_analyst": ("default", "analyst")}  # fmt: skip
 METER = {"key": "calls", "event_type": "call", "aggregation": "count"}
 
 
 @pytest.fixture(scope="module")
 def client(stack: EmbeddedStack) -> Iterator[TestClient]:
-    with databases(stack) as make:
-        dsn, connection = make("api")
-        close(connection, date(2013, 1, 1))
-        connection.execute("INSERT INTO tenants (tenant, name) VALUES ('other', 'O')")
-        for key, (tenant, role) in KEYS.items():
-            digest = hashlib.sha256(key.encode()).digest()
-            connection.execute(
-                "INSERT INTO api_keys (key_hash, tenant, name, role) VALUES (%s, %s, %s, %s)",
-                (digest, tenant, key, role),
-            )
-        with TestClient(
-            build_app({"TOLLBOOK_POSTGRES_DSN": dsn}), raise_server_exceptions=False
-        ) as client:
-            yield client
-
-
-def get(client: TestClient, path: str, key: str = "tb_owner") -> Any:
-    answer = client.get(path, headers={"Authorization": f"Bearer {key}"})
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+    with billed_world(stack, "api") as client:
+        yield client
 
 
 LISTS = ["meters", "customers", "subscriptions", "price-books", "invoices", "bill-runs"]
@@ -122,19 +99,15 @@ def test_a_cursor_fits_only_the_list_and_the_filters_that_it_came_from(client: T
         assert client.get(path + cursor, headers=headers).status_code == 400
 
 
-def post(client: TestClient, path: str, body: Any, key: str, **headers: str) -> Any:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    bearer = {"Authorization": f"Bearer {key}"}
-    return client.post(path, json=body, headers={**bearer, **named})
-
-
 def test_a_repeated_write_is_made_once_and_answered_as_the_first(client: TestClient) -> None:
     body = METER | {"key": "made_once"}
     with ThreadPoolExecutor(6) as threads:
         answers = [
             answer.result()
             for answer in [
-                threads.submit(post, client, "/v1/meters", body, "tb_owner", idempotency_key="k1")
+                threads.submit(
+                    call, client, "POST", "/v1/meters", body, "tb_owner", idempotency_key="k1"
+                )
                 for _ in range(12)
             ]
         ]
@@ -146,23 +119,28 @@ def test_a_repeated_write_is_made_once_and_answered_as_the_first(client: TestCli
 
 def test_an_idempotency_key_stands_for_one_request_of_one_tenant(client: TestClient) -> None:
     body = METER | {"key": "first"}
-    assert post(client, "/v1/meters", body, "tb_owner", idempotency_key="k2").status_code == 201
-    other = post(client, "/v1/meters", METER | {"key": "second"}, "tb_owner", idempotency_key="k2")
+    assert (
+        call(client, "POST", "/v1/meters", body, "tb_owner", idempotency_key="k2").status_code
+        == 201
+    )
+    other = call(
+        client, "POST", "/v1/meters", METER | {"key": "second"}, "tb_owner", idempotency_key="k2"
+    )
     assert (other.status_code, other.json()["errors"][0]["field"]) == (
         422,
         "header.idempotency-key",
     )
-    theirs = post(client, "/v1/meters", body, "tb_other", idempotency_key="k2")
+    theirs = call(client, "POST", "/v1/meters", body, "tb_other", idempotency_key="k2")
     assert (theirs.status_code, theirs.headers.get("idempotent-replayed")) == (201, None)
 
 
 def test_a_refused_write_may_be_tried_again_with_its_key(client: TestClient) -> None:
     body = METER | {"key": "refused", "effective_at": "2013-01-01T00:07:00Z"}
     for _ in range(2):
-        refused = post(client, "/v1/meters", body, "tb_owner", idempotency_key="k3")
+        refused = call(client, "POST", "/v1/meters", body, "tb_owner", idempotency_key="k3")
         assert (refused.status_code, "idempotent-replayed" in refused.headers) == (422, False)
-    better = post(
-        client, "/v1/meters", METER | {"key": "refused"}, "tb_owner", idempotency_key="k3"
+    better = call(
+        client, "POST", "/v1/meters", METER | {"key": "refused"}, "tb_owner", idempotency_key="k3"
     )
     assert better.status_code == 201
 

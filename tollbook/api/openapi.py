@@ -49,7 +49,7 @@ def describe(app: FastAPI) -> None:
 
 def operation_id(route: APIRoute) -> str:
     """Return the name of an operation: its function's, and who else's where that is not one."""
-    own = route.name
+    own = route.name.rstrip("_")
     return f"openmeter_{own}" if route.path_format.startswith("/api/") else own
 
 

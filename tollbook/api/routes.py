@@ -11,6 +11,7 @@ from billing import postgres_reports as reports
 from tollbook.api.asked import Asked, asker
 from tollbook.api.bill_runs import add_bill_runs
 from tollbook.api.corrections import add_corrections
+from tollbook.api.customers import add_customers
 from tollbook.api.cuts import add_cuts
 from tollbook.api.database import Database
 from tollbook.api.meters import add_meters
@@ -42,6 +43,7 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
         return JSONResponse({"status": "ready"})
 
     v1 = APIRouter(prefix="/v1", responses=problems(400, 401, 403, 422, 503))
+    add_customers(v1, asking)
     _add_catalog(v1, asking)
     _add_invoices(v1, asking)
     add_meters(v1, asking, stack_of)
@@ -58,15 +60,6 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
 
 
 def _add_catalog(router: APIRouter, asking: Callable[..., Iterator[Asked]]) -> None:
-    @router.get("/customers", tags=["catalog"])
-    def list_customers(
-        asked: Annotated[Asked, Depends(asking)],
-        paging: Paged,
-    ) -> dict[str, Any]:
-        """List the customers."""
-        found = reports.customers(asked.connection, asked.tenant, paging.after(str), paging.fetch)
-        return paging.page(found, "key")
-
     @router.get("/subscriptions", tags=["catalog"])
     def list_subscriptions(
         asked: Annotated[Asked, Depends(asking)],
