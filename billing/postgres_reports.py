@@ -67,20 +67,38 @@ def price_books(
     ]
 
 
+INVOICE_FILTERS = {
+    "customer": "customer = %(customer)s",
+    "state": "state = %(state)s",
+    "document_type": "document_type = %(document_type)s",
+    "currency": "currency = %(currency)s",
+    "legal_entity": "legal_entity = %(legal_entity)s",
+    "issued_from": "issued_on >= %(issued_from)s",
+    "issued_to": "issued_on < %(issued_to)s",
+    "due_to": "due_on < %(due_to)s",
+    "subscription": "EXISTS (SELECT FROM invoice_lines l WHERE l.tenant = invoices.tenant"
+    " AND l.invoice_id = invoices.invoice_id AND l.subscription = %(subscription)s)",
+}
+"""What documents can be chosen by."""
+
+
 def invoices(
     connection: Connection,
     tenant: str,
+    filters: Mapping[str, Any] | None = None,
     *,
-    customer: str | None = None,
     after: str | None = None,
     limit: int = 1000,
 ) -> list[dict[str, Any]]:
     """Return documents after a number, without their lines."""
+    chosen = filters or {}
+    where = "".join(f" AND {INVOICE_FILTERS[name]}" for name in chosen)
+    bound = {"tenant": tenant, "after": after or "", "limit": limit, **chosen}
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"SELECT {_INVOICE} FROM invoices WHERE tenant = %s AND number > %s"
-            " AND (%s::text IS NULL OR customer = %s) ORDER BY number LIMIT %s",
-            (tenant, after or "", customer, customer, limit),
+            f"SELECT {_INVOICE} FROM invoices WHERE tenant = %(tenant)s AND number > %(after)s"
+            f"{where} ORDER BY number LIMIT %(limit)s",
+            bound,
         ).fetchall()
     return [_with_amounts(row) for row in rows]
 

@@ -46,7 +46,8 @@ def list_invoices(
 
     stack = read_stack(data_dir.resolve())
     with wiring.open_database(stack) as connection:
-        rows = invoices(connection, stack.tenant, customer=customer, limit=1_000_000)
+        chosen = {} if customer is None else {"customer": customer}
+        rows = invoices(connection, stack.tenant, chosen, limit=1_000_000)
     if as_json:
         print(json.dumps(rows))
     else:

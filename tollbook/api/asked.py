@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from tollbook.api.database import Connection, Database
-from tollbook.api.once import KEY_CHARACTERS_MAX, Keyed, once
+from tollbook.api.once import KEY_CHARACTERS_MAX, Keyed, once, repeatable
 
 _BEARER = HTTPBearer(auto_error=False, description="An API key: tb_...")
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
@@ -50,6 +50,10 @@ class Asked:
         A problem, raised or returned, undoes all that was written with this connection.
         """
         return once(self.connection, self.tenant, self.keyed, write)
+
+    def repeatable(self, write: Callable[[], Response]) -> Response:
+        """Make a write that commits by itself and does nothing twice; return what it answers."""
+        return repeatable(self.connection, self.tenant, self.keyed, write)
 
 
 async def _keyed(request: Request, request_key: _RequestKey = None) -> Keyed | None:

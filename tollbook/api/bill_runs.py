@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Depends
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from billing import postgres_reports as reports
@@ -11,6 +12,7 @@ from billing.customer import parse_moment
 from billing.period import month_of
 from infra.embedded.errors import StackError
 from tollbook.api.asked import Asked
+from tollbook.api.declared import answer
 from tollbook.api.paging import Paged
 from tollbook.api.problem import problem
 from tollbook.bill_runs import bill_through, close_month
@@ -59,13 +61,18 @@ def add_bill_runs(
     def run(asked: Annotated[Asked, Depends(asker)], wanted: BillRun) -> Any:
         """Run to the end and return what was issued; running it again bills nothing twice."""
         stack = stack_of(asked.tenant)
-        try:
-            if wanted.period is not None:
-                month = month_of(wanted.period)
-                return close_month(stack, month, _silent, lock=wanted.lock)
-            return bill_through(stack, parse_moment(wanted.through or ""), _silent)
-        except StackError as error:
-            return problem(409, str(error))
+
+        def carry_out() -> Response:
+            try:
+                if wanted.period is not None:
+                    month = month_of(wanted.period)
+                    return answer(close_month(stack, month, _silent, lock=wanted.lock), 201)
+                through = parse_moment(wanted.through or "")
+                return answer(bill_through(stack, through, _silent), 201)
+            except StackError as error:
+                return problem(409, str(error))
+
+        return asked.repeatable(carry_out)
 
 
 def _silent(done: int, total: int) -> None:

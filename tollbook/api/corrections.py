@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from pipelines.clickhouse_corrections import listed_corrections
@@ -48,32 +48,40 @@ def add_corrections(
         asked: Annotated[Asked, Depends(asker)],
         wanted: EventCorrections,
         body: Annotated[bytes, Depends(raw_body)],
-        idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
     ) -> Response:
         """Void, amend or restore events; asking again for what is done already does nothing."""
-        stack = stack_of(asked.tenant)
-        try:
-            wishes = wishes_of(wanted, body)
-            client = shared_clickhouse(stack.clickhouse_url)
-            outcomes = open_corrector(asked.connection, client, stack.kafka_bootstrap).correct(
-                asked.tenant,
-                wishes,
-                author=asked.key_name,
-                reason=wanted.reason,
-                request=idempotency_key or uuid.uuid4().hex,
-            )
-        except RefusedWishError as error:
-            headers = {"Retry-After": "1"} if error.code == "not-counted-yet" else None
-            status = _STATUS[error.code]
-            return problem(status, error.reason, headers, reason_code=error.code, index=error.index)
-        except ValueError as error:
-            return problem(422, str(error))
-        except (TransientError, TimeoutError) as error:
-            return away(error)
-        return JSONResponse(outcomes_content(wishes, outcomes), worst_status(outcomes))
+        return asked.repeatable(lambda: _corrected(asked, stack_of(asked.tenant), wanted, body))
 
+    _add_list(router, asker, stack_of)
+
+
+def _corrected(asked: Asked, stack: Stack, wanted: EventCorrections, body: bytes) -> Response:
+    try:
+        wishes = wishes_of(wanted, body)
+        client = shared_clickhouse(stack.clickhouse_url)
+        outcomes = open_corrector(asked.connection, client, stack.kafka_bootstrap).correct(
+            asked.tenant,
+            wishes,
+            author=asked.key_name,
+            reason=wanted.reason,
+            request=asked.keyed.key if asked.keyed else uuid.uuid4().hex,
+        )
+    except RefusedWishError as error:
+        headers = {"Retry-After": "1"} if error.code == "not-counted-yet" else None
+        status = _STATUS[error.code]
+        return problem(status, error.reason, headers, reason_code=error.code, index=error.index)
+    except ValueError as error:
+        return problem(422, str(error))
+    except (TransientError, TimeoutError) as error:
+        return away(error)
+    return JSONResponse(outcomes_content(wishes, outcomes), worst_status(outcomes))
+
+
+def _add_list(
+    router: APIRouter, asker: Callable[..., Iterator[Asked]], stack_of: Callable[[str], Stack]
+) -> None:
     @router.get("/event-corrections", tags=["usage"], responses={400: {}, 404: {}})
-    def list_corrections(
+    def list_event_corrections(
         asked: Annotated[Asked, Depends(asker)],
         paging: Paged,
         start: Annotated[str | None, Query(alias="from", max_length=64)] = None,

@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.outage import TransientError
 from pipelines.postgres_cuts import PostgresCuts
 from tollbook.api.asked import Asked
+from tollbook.api.declared import answer
 from tollbook.api.paging import Paged
 from tollbook.api.problem import problem
 from tollbook.stack_file import Stack
@@ -44,18 +46,22 @@ def add_cuts(
         return paging.page([each.to_content() for each in found], "number")
 
     @router.post("/cuts", tags=["usage"], status_code=201, responses={400: {}, 409: {}})
-    def fix(asked: Annotated[Asked, Depends(asker)], wanted: WantedCut | None = None) -> Any:
+    def fix(asked: Annotated[Asked, Depends(asker)], wanted: WantedCut | None = None) -> Response:
         """Fix the next cut when all below it is counted; usage as of it never changes."""
-        try:
-            given = None if wanted is None else wanted.at
-            at = read_instant("at", given) or datetime.now(UTC)
-            return fix_cut(stack_of(asked.tenant), at).to_content()
-        except (BadParameterError, ValueError) as error:
-            return problem(400, str(error))
-        except TimeoutError as error:
-            return problem(409, str(error))
-        except TransientError as error:
-            return problem(503, str(error), {"Retry-After": "1"})
+
+        def carry_out() -> Response:
+            try:
+                given = None if wanted is None else wanted.at
+                at = read_instant("at", given) or datetime.now(UTC)
+                return answer(fix_cut(stack_of(asked.tenant), at).to_content(), 201)
+            except (BadParameterError, ValueError) as error:
+                return problem(400, str(error))
+            except TimeoutError as error:
+                return problem(409, str(error))
+            except TransientError as error:
+                return problem(503, str(error), {"Retry-After": "1"})
+
+        return asked.repeatable(carry_out)
 
     @router.get("/cuts/{number}", tags=["usage"], responses={404: {}})
     def read_cut(asked: Annotated[Asked, Depends(asker)], number: int) -> Any:

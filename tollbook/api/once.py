@@ -71,6 +71,29 @@ def once(
     return answer
 
 
+def repeatable(
+    connection: Connection, tenant: str, keyed: Keyed | None, write: Callable[[], Response]
+) -> Response:
+    """Make a write that commits by itself, or return the stored answer of the same request.
+
+    Its answer is stored after it: where that fails, or two come at once, it is made again, so it
+    must be one that does nothing twice.
+    """
+    if keyed is None:
+        return write()
+    with connection.transaction() as transaction:
+        stored = _begin(connection, tenant, keyed)
+        raise Rollback(transaction)
+    if stored is not None:
+        return stored
+    answer = write()
+    if answer.status_code < 400:
+        with connection.transaction():
+            if _begin(connection, tenant, keyed) is None:
+                _end(connection, tenant, keyed, answer)
+    return answer
+
+
 def _begin(connection: Connection, tenant: str, keyed: Keyed) -> Response | None:
     busy = "another request with this Idempotency-Key is being carried out"
     try:

@@ -68,13 +68,17 @@ def add_quarantine(
     @router.post("/quarantine/releases", tags=["usage"], responses={202: {}, 404: {}})
     def release(asked: Annotated[Asked, Depends(asker)], wanted: WantedRelease) -> Response:
         """Let a source count again, with all events that were set aside; each counts once."""
-        try:
-            client = client_of(asked)
-            if not is_known(asked.connection, client, asked.tenant, wanted.source):
-                return problem(404, f"nothing of source {wanted.source!r} was set aside")
-            bootstrap = stack_of(asked.tenant).kafka_bootstrap
-            releaser = open_releaser(asked.connection, client, bootstrap)
-            done = releaser.release(asked.tenant, wanted.source, asked.key_name)
-        except (TransientError, TimeoutError) as error:
-            return away(error)
-        return JSONResponse(done.to_content(wanted.source), 200 if done.is_counted else 202)
+        stack = stack_of(asked.tenant)
+        return asked.repeatable(lambda: _released(asked, stack, wanted.source))
+
+
+def _released(asked: Asked, stack: Stack, source: str) -> Response:
+    try:
+        client = shared_clickhouse(stack.clickhouse_url)
+        if not is_known(asked.connection, client, asked.tenant, source):
+            return problem(404, f"nothing of source {source!r} was set aside")
+        releaser = open_releaser(asked.connection, client, stack.kafka_bootstrap)
+        done = releaser.release(asked.tenant, source, asked.key_name)
+    except (TransientError, TimeoutError) as error:
+        return away(error)
+    return JSONResponse(done.to_content(source), 200 if done.is_counted else 202)

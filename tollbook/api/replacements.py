@@ -12,6 +12,7 @@ from pipelines.outage import TransientError
 from pipelines.postgres_replacements import PostgresReplacements
 from pipelines.replacement import Action, Replacement
 from tollbook.api.asked import Asked
+from tollbook.api.declared import answer
 from tollbook.api.paging import Paged
 from tollbook.api.problem import problem
 from tollbook.api.traces import away, shared_clickhouse
@@ -51,7 +52,7 @@ def add_replacements(
     @router.post("/replacements", tags=["usage"], status_code=201)
     def open_replacement(
         asked: Annotated[Asked, Depends(asker)], wanted: NewReplacement
-    ) -> dict[str, Any]:
+    ) -> Response:
         """Open one: send the events that count instead with its name as `replacement`."""
         replacement = Replacement(
             tenant=asked.tenant,
@@ -65,8 +66,12 @@ def add_replacements(
             reason=wanted.reason,
             state="open",
         )
-        PostgresReplacements(asked.connection).add(replacement)
-        return replacement.to_content()
+
+        def add() -> Response:
+            PostgresReplacements(asked.connection).add(replacement)
+            return answer(replacement.to_content(), 201)
+
+        return asked.once(add)
 
     @router.get("/replacements", tags=["usage"])
     def list_replacements(
@@ -88,12 +93,14 @@ def add_replacements(
     @router.post("/replacements/{name}/close", tags=["usage"], responses=known)
     def close_replacement(asked: Annotated[Asked, Depends(asker)], name: str) -> Response:
         """Close it: what counted in the range no longer does, what was sent for it does."""
-        return _carried_out(asked, stack_of(asked.tenant), name, "close")
+        stack = stack_of(asked.tenant)
+        return asked.repeatable(lambda: _carried_out(asked, stack, name, "close"))
 
     @router.post("/replacements/{name}/revert", tags=["usage"], responses=known)
     def revert_replacement(asked: Annotated[Asked, Depends(asker)], name: str) -> Response:
         """Revert it: what counted before counts again, what was sent for it does not."""
-        return _carried_out(asked, stack_of(asked.tenant), name, "revert")
+        stack = stack_of(asked.tenant)
+        return asked.repeatable(lambda: _carried_out(asked, stack, name, "revert"))
 
 
 def _carried_out(asked: Asked, stack: Stack, name: str, action: Action) -> Response:

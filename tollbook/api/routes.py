@@ -1,23 +1,24 @@
 """The routes of the billing API; every query is of the tenant whose key asks."""
 
 from collections.abc import Callable, Iterator
-from datetime import date
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 
 from billing import postgres_reports as reports
 from tollbook.api.asked import Asked, asker
 from tollbook.api.bill_runs import add_bill_runs
+from tollbook.api.books import add_books
 from tollbook.api.corrections import add_corrections
 from tollbook.api.customers import add_customers
 from tollbook.api.cuts import add_cuts
 from tollbook.api.database import Database
+from tollbook.api.invoices import add_invoices
 from tollbook.api.meters import add_meters
 from tollbook.api.openmeter import build_openmeter
 from tollbook.api.paging import Paged
-from tollbook.api.problem import problem, problems
+from tollbook.api.problem import problems
 from tollbook.api.quarantine import add_quarantine
 from tollbook.api.replacements import add_replacements
 from tollbook.api.traces import add_traces
@@ -45,7 +46,8 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
     v1 = APIRouter(prefix="/v1", responses=problems(400, 401, 403, 422, 503))
     add_customers(v1, asking)
     _add_catalog(v1, asking)
-    _add_invoices(v1, asking)
+    add_invoices(v1, asking)
+    add_books(v1, asking, stack_of)
     add_meters(v1, asking, stack_of)
     add_usage(v1, asking, stack_of)
     add_cuts(v1, asking, stack_of)
@@ -79,35 +81,3 @@ def _add_catalog(router: APIRouter, asking: Callable[..., Iterator[Asked]]) -> N
         """List the price books with all their versions."""
         found = reports.price_books(asked.connection, asked.tenant, paging.after(str), paging.fetch)
         return paging.page(found, "key")
-
-
-def _add_invoices(router: APIRouter, asking: Callable[..., Iterator[Asked]]) -> None:
-    @router.get("/invoices", tags=["invoices"])
-    def list_invoices(
-        asked: Annotated[Asked, Depends(asking)],
-        paging: Paged,
-        customer: Annotated[str | None, Query(max_length=128)] = None,
-    ) -> dict[str, Any]:
-        """List invoices and credit notes by number."""
-        found = reports.invoices(
-            asked.connection,
-            asked.tenant,
-            customer=customer,
-            after=paging.after(str),
-            limit=paging.fetch,
-        )
-        return paging.page(found, "number")
-
-    @router.get("/invoices/{name}", tags=["invoices"], responses={404: {}})
-    def read_invoice(asked: Annotated[Asked, Depends(asking)], name: str) -> Any:
-        """Read one invoice with its lines, by id or number."""
-        found = reports.invoice(asked.connection, asked.tenant, name)
-        return found if found is not None else problem(404, f"there is no invoice {name}")
-
-    @router.get("/ledger/trial-balance", tags=["ledger"])
-    def read_trial_balance(
-        asked: Annotated[Asked, Depends(asking)], as_of: date | None = None
-    ) -> dict[str, Any]:
-        """Return debits, credits and balance of every account, as of the end of a day."""
-        accounts = reports.trial_balance(asked.connection, asked.tenant, as_of)
-        return {"as_of": as_of.isoformat() if as_of else None, "accounts": accounts}
