@@ -81,7 +81,7 @@ def _check_currencies(declared: Declarations, after: Facts) -> None:
             if item.price_book in after.price_books
             for version in after.versions(item)
             for charge in version.charges
-            for price in charge.prices()
+            for price in charge.all_prices()
             if not has_price_in(price, customer.currency, version.currency)
         }
         for name in sorted(lacking):
@@ -135,10 +135,11 @@ def _contested(after: Facts, one: Subscription, other: Subscription) -> set[str]
     ):
         return set()
     return {
-        str(charge.meter)
+        meter
         for charge in _metered(after, one.items)
         for rival in _metered(after, other.items)
-        if charge.meter == rival.meter
+        for meter in charge.all_meters
+        if meter in rival.all_meters
         and not (charge.shared or rival.shared)
         and not _exclude_each_other(charge, rival)
     }
@@ -156,5 +157,5 @@ def _metered(after: Facts, items: Sequence[Item]) -> list[Charge]:
         charge
         for item in items
         for key in after.charge_keys(item)
-        if (charge := first_charge(after.versions(item), key)).meter is not None
+        if (charge := first_charge(after.versions(item), key)).all_meters
     ]

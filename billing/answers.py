@@ -1,19 +1,38 @@
 """The quantities a run needs, asked once per meter and interval for all subscriptions at once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from billing.charge import Charge
 from billing.document import Rated
 from billing.due import ChargePeriod
 from billing.evidence import evidence_of
 from billing.facts import Facts, spans
-from billing.rating import Dimensions
+from billing.money import text_of
+from billing.pricing import Dimensions
+from billing.time_of_day import Band, bands_between
 from pipelines.usage import Cut, Span, UsageReader
 
-Question = tuple[str, datetime, datetime, tuple[str, ...]]
+_BETWEEN = "\0"
+"""Stands between a subscription and a rate in the name of an owner."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Question:
+    """What is asked of usage at once."""
+
+    meter: str
+    start: datetime
+    end: datetime
+    group_by: tuple[str, ...]
+    by_value: bool = False
+    """How many events have which value."""
+    bands: tuple[Band, ...] = ()
+    """Times of day to tell apart, by the clock of the zone."""
+    zone: str = ""
 
 
 @dataclass(slots=True)
@@ -29,30 +48,49 @@ class Answers:
         """Read what rating some periods needs."""
         owners: dict[Question, set[str]] = {}
         for period in wanted:
-            for question in _questions(period):
+            for _, _, question in _questions(self.facts, period):
                 owners.setdefault(question, set()).add(period.subscription)
         for question, subscriptions in sorted(owners.items()):
-            meter, start, end, group_by = question
-            asked = [
-                span
-                for key in sorted(subscriptions)
-                for span in spans(self.facts, self.facts.subscriptions[key], start, end)
-            ]
-            for row in self.usage.quantities(self.cut, meter, asked, start, end, group_by):
-                values = tuple((name, row.dimensions[name]) for name in group_by)
-                self.found.setdefault((question, row.owner), {})[values] = row.value
+            for owner, values, value in self._read(question, sorted(subscriptions)):
+                self.found.setdefault((question, owner), {})[values] = value
 
     def of(self, period: ChargePeriod) -> tuple[dict[Dimensions, Decimal], ...]:
-        """Return the quantities of a period's pieces, by the dimensions the charge groups by."""
-        return tuple(
-            _filtered(period, self.found.get((question, period.subscription), {}))
-            for question in _questions(period)
-        ) or tuple({} for _ in period.pieces)
+        """Return the quantities of a period's pieces, by what their price depends on."""
+        found: tuple[dict[Dimensions, Decimal], ...] = tuple({} for _ in period.pieces)
+        for number, name, question in _questions(self.facts, period):
+            answer = self.found.get((question, period.subscription), {})
+            if name:
+                found[number][("meter", name),] = answer.get((), Decimal(0))
+            else:
+                found[number].update(_filtered(period.pieces[0].charge, answer))
+        return found
 
     def evidence(self, rated: Sequence[Rated]) -> dict[str, Any]:
         """Return what some periods were rated by."""
         inputs = [(one.inputs, one.state_in) for one in rated]
         return evidence_of(inputs, self.facts, self._owners(rated), self.cut)
+
+    def _read(
+        self, question: Question, subscriptions: Sequence[str]
+    ) -> Iterator[tuple[str, Dimensions, Decimal]]:
+        start, end, group_by = question.start, question.end, question.group_by
+        asked = [
+            span
+            for key in subscriptions
+            for span in spans(self.facts, self.facts.subscriptions[key], start, end)
+        ]
+        if question.bands:
+            pieces = bands_between(question.bands, question.zone, start, end)
+            asked = [part for span in asked for part in _by_band(span, pieces)]
+        if question.by_value:
+            for one in self.usage.values(self.cut, question.meter, asked, start, end, group_by):
+                values = tuple((name, one.dimensions[name]) for name in group_by)
+                yield one.owner, (*values, ("value", text_of(one.value))), Decimal(one.count)
+            return
+        for row in self.usage.quantities(self.cut, question.meter, asked, start, end, group_by):
+            values = tuple((name, row.dimensions[name]) for name in group_by)
+            owner, _, rate = row.owner.partition(_BETWEEN)
+            yield owner, (*values, ("rate", rate)) if rate else values, row.value
 
     def _owners(self, rated: Iterable[Rated]) -> dict[str, list[Span]]:
         """Return whose usage was read, per subscription, over all its intervals."""
@@ -68,18 +106,39 @@ class Answers:
         }
 
 
-def _questions(period: ChargePeriod) -> list[Question]:
+def _questions(facts: Facts, period: ChargePeriod) -> Iterator[tuple[int, str, Question]]:
+    """Yield what is asked for each piece by number, with the meter's name in a formula."""
     charge = period.pieces[0].charge
-    if charge.meter is None:
-        return []
-    dimensions = (*charge.group_by, *sorted(charge.filter))
-    return [(charge.meter, piece.starts_at, piece.ends_at, dimensions) for piece in period.pieces]
+    meters = [("", charge.meter)] if charge.meter else sorted(charge.meters.items())
+    zone = facts.customers[period.customer].time_zone if charge.rates else ""
+    for number, piece in enumerate(period.pieces):
+        bands = tuple((r.name, r.start, r.end, r.days) for r in piece.charge.rates)
+        for name, meter in meters:
+            yield (
+                number,
+                name,
+                Question(
+                    meter,
+                    piece.starts_at,
+                    piece.ends_at,
+                    charge.asked_dimensions,
+                    charge.per == "event",
+                    bands,
+                    zone,
+                ),
+            )
 
 
-def _filtered(
-    period: ChargePeriod, found: Mapping[Dimensions, Decimal]
-) -> dict[Dimensions, Decimal]:
-    charge = period.pieces[0].charge
+def _by_band(span: Span, pieces: Sequence[tuple[str, datetime, datetime]]) -> Iterator[Span]:
+    """Cut a span by the time of day; each part counts for its rate."""
+    for rate, start, end in pieces:
+        since = start if span.start is None else max(start, span.start)
+        until = end if span.end is None else min(end, span.end)
+        if since < until:
+            yield Span(f"{span.owner}{_BETWEEN}{rate}", span.subject, since, until)
+
+
+def _filtered(charge: Charge, found: Mapping[Dimensions, Decimal]) -> dict[Dimensions, Decimal]:
     wanted = set(charge.filter.items())
     return {
         tuple(pair for pair in values if pair[0] not in charge.filter): quantity

@@ -74,9 +74,9 @@ def _check_other_books(
         if key in declared.price_books:
             continue
         for charge in (charge for version in book.versions for charge in version.charges):
-            if charge.meter in declared.meters:
+            for meter in set(charge.all_meters) & set(declared.meters):
                 for fault in _charge_faults(charge, meters):
-                    faults[charge.meter, f"price book {key}: {fault}"] = None
+                    faults[meter, f"price book {key}: {fault}"] = None
     for meter, message in faults:
         declared.fault("meters", meter, message)
 
@@ -110,8 +110,8 @@ def _check_charges(
     for version in book.versions:
         for charge in version.charges:
             faults.update(dict.fromkeys(_charge_faults(charge, meters)))
-            own = [price for price in charge.prices() if not isinstance(price, dict)]
-            in_maps = [price for price in charge.prices() if isinstance(price, dict)]
+            own = [price for price in charge.all_prices() if not isinstance(price, dict)]
+            in_maps = [price for price in charge.all_prices() if isinstance(price, dict)]
             if in_maps and any(price != 0 for price in own):
                 faults[f"charge {charge.key}: give all its prices by currency, or none"] = None
     for message in faults:
@@ -119,21 +119,28 @@ def _check_charges(
 
 
 def _charge_faults(charge: Charge, meters: Mapping[str, MeterDefinition]) -> list[str]:
-    if charge.meter is None:
-        return []
-    meter = meters.get(charge.meter)
-    if meter is None:
-        return [f"charge {charge.key}: there is no meter {charge.meter}"]
-    faults = [
-        f"charge {charge.key}: meter {charge.meter} has no dimension {name}"
-        for name in (*charge.group_by, *charge.filter)
-        if name not in meter.dimensions
-    ]
-    if charge.on_change == "continue" and not meter.is_additive:
-        faults.append(
-            f"charge {charge.key}: on_change continue needs a meter whose parts add up, and"
-            f" {charge.meter} aggregates by {meter.aggregation}"
-        )
+    faults = []
+    for key in charge.all_meters:
+        meter = meters.get(key)
+        if meter is None:
+            faults.append(f"charge {charge.key}: there is no meter {key}")
+            continue
+        faults += [
+            f"charge {charge.key}: meter {key} has no dimension {name}"
+            for name in charge.asked_dimensions
+            if name not in meter.dimensions
+        ]
+        if charge.on_change == "continue" and not meter.is_additive:
+            faults.append(
+                f"charge {charge.key}: on_change continue needs a meter whose parts add up, and"
+                f" {key} aggregates by {meter.aggregation}"
+            )
+        if (charge.per or charge.rates) and not meter.is_additive:
+            what = "per: event" if charge.per else f"model {charge.model}"
+            faults.append(
+                f"charge {charge.key}: {what} needs a meter that counts or sums, and {key}"
+                f" aggregates by {meter.aggregation}"
+            )
     return faults
 
 

@@ -1,7 +1,7 @@
-"""The schema of a charge: a rule that turns one quantity, or time, into money.
+"""The schema of a charge: a rule that turns quantities, or time, into money.
 
-A charge keeps its key, cadence, timing, meter and dimensions over all versions of its price book;
-models of later days are refused by name.
+One class for all models; `billing.charge_models` says what each takes. A charge keeps its key,
+cadence, timing, meters and dimensions over all versions of its price book.
 """
 
 import re
@@ -11,16 +11,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from billing.charge_models import ADDITIVE, MODELS, Model, faults_of
+from billing.formula import Formula
 from billing.money import is_currency
 from billing.tiers import Tier
-
-MODELS = ("flat", "per_unit", "graduated")
-MODELS_LATER = ("volume", "stairstep", "package", "per_seat", "percentage", "matrix")
-KEYS_LATER = frozenset(
-    {"included", "rollover", "minimum", "maximum", "per", "percent", "fixed_fee", "round_each"}
-    | {"package_size", "package_price", "prices", "default", "dimensions", "prorate", "by"}
-    | {"quantity_from", "commitment", "discounts"}
-)
 
 _AMOUNT = re.compile(r"^-?[0-9]{1,18}(\.[0-9]{1,12})?$")
 _CADENCE = re.compile(r"^([1-9][0-9]?) (month|year)s?$")
@@ -51,6 +45,12 @@ MeterKey = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
 
+Percent = Annotated[Decimal, BeforeValidator(parse_amount), Field(ge=0, le=1000)]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+TimeOfDay = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):(00|15|30|45)$")]
+"""By quarters of an hour, as windows are."""
+
 
 class TierPrice(BaseModel):
     """A tier as it is written: prices may differ by currency."""
@@ -62,13 +62,57 @@ class TierPrice(BaseModel):
     flat_fee: Price = Decimal(0)
 
 
+class PriceWhen(BaseModel):
+    """A price of a matrix: that of usage whose dimensions have these values."""
+
+    model_config = STRICT
+
+    when: Mapping[MeterKey, str] = Field(min_length=1, max_length=8)
+    unit_price: Price
+
+
+class TimeRate(BaseModel):
+    """A price of a time of day, `[from, to)` by the customer's clock; over midnight if it must."""
+
+    model_config = STRICT
+
+    name: MeterKey
+    start: TimeOfDay = Field(alias="from")
+    end: TimeOfDay = Field(alias="to")
+    days: tuple[Day, ...] = Field(default=DAYS, min_length=1, max_length=7)
+    """The days it begins on."""
+    unit_price: Price
+
+    @model_validator(mode="after")
+    def _takes_time(self) -> Self:
+        if self.start == self.end and self.start != "00:00":
+            raise ValueError(f"rate {self.name} ends where it starts: the whole day is 00:00-00:00")
+        return self
+
+
+class Rollover(BaseModel):
+    """How an allowance that is left is carried on; written as `true` it is for ever."""
+
+    model_config = STRICT
+
+    periods: Annotated[int, Field(ge=1, le=1200)] | None = None
+    """Over how many periods, or for ever."""
+    up_to: Amount | None = None
+    """No more than so much is carried."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_true(cls, data: Any) -> Any:
+        return {} if data is True else data
+
+
 class Charge(BaseModel):
     """One charge of one version of a price book."""
 
     model_config = STRICT
 
     key: Key
-    model: Literal["flat", "per_unit", "graduated"]
+    model: Model
     every: str = "1 month"
     timing: Literal["advance", "arrears"] = "arrears"
     product: Key | None = None
@@ -81,44 +125,61 @@ class Charge(BaseModel):
     filter: Mapping[MeterKey, str] = Field(default_factory=dict, max_length=8)
     unit_price: Price | None = None
     tiers: tuple[TierPrice, ...] = Field(default=(), max_length=1000)
-    on_change: Literal["continue", "next_period"] | None = None
+    quantity_from: Literal["item"] | None = None
+    package_size: Amount | None = Field(default=None, gt=0)
+    package_price: Price | None = None
+    percent: Percent | None = None
+    fixed_fee: Price | None = None
+    """For each event."""
+    event_minimum: Price | None = None
+    event_maximum: Price | None = None
+    per: Literal["event"] | None = None
+    round_each: bool = False
+    """Round what each event costs; else their sum."""
+    dimensions: tuple[MeterKey, ...] = Field(default=(), max_length=8)
+    prices: tuple[PriceWhen, ...] = Field(default=(), max_length=10_000)
+    default: Price | None = None
+    rates: tuple[TimeRate, ...] = Field(default=(), max_length=100)
+    meters: Mapping[MeterKey, MeterKey] = Field(default_factory=dict, max_length=20)
+    formula: Formula | None = None
+    markup: Percent | None = None
+    charges: tuple[Key, ...] = Field(default=(), max_length=1000)
+    """What a commitment counts; all usage charges of the subscription where none is named."""
+    commitment: Price | None = None
+    overage: Amount | None = Field(default=None, ge=0)
+    """How many times its price what is above the commitment costs."""
+    included: Amount | None = Field(default=None, gt=0)
+    rollover: Rollover | None = None
+    minimum: Price | None = None
+    maximum: Price | None = None
+    prorate: bool = True
+    """Whether allowance, minimum, maximum and commitment shrink with a period cut short."""
+    on_change: Literal["continue", "next_period", "restart"] | None = None
     when_zero: Literal["charge", "skip"] = "charge"
     shared: bool = False
 
-    @model_validator(mode="before")
-    @classmethod
-    def _is_supported(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            name = f"charge {data.get('key', '?')}"
-            if data.get("model") in MODELS_LATER:
-                raise ValueError(f"{name}: model {data['model']} is not supported yet")
-            if later := [key for key in data if key in KEYS_LATER]:
-                raise ValueError(f"{name}: {', '.join(later)} not supported yet")
-            if data.get("on_change") == "restart":
-                raise ValueError(f"{name}: on_change restart is not supported yet")
-        return data
-
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        takes = {
-            "flat": {"amount"},
-            "per_unit": {"meter", "unit_price"},
-            "graduated": {"meter", "tiers"},
-        }
-        for name in ("amount", "meter", "unit_price", "tiers"):
-            is_given = getattr(self, name) not in (None, ())
-            if is_given != (name in takes[self.model]):
-                verb = "takes no" if is_given else "needs"
-                raise ValueError(f"charge {self.key}: model {self.model} {verb} {name}")
-        if self.model == "flat" and (self.group_by or self.filter):
-            raise ValueError(f"charge {self.key}: model flat takes no group_by or filter")
-        if self.model != "flat" and self.timing == "advance":
-            raise ValueError(f"charge {self.key}: usage cannot be billed in advance")
-        if set(self.group_by) & set(self.filter) or len(set(self.group_by)) != len(self.group_by):
+        given = {name for name in type(self).model_fields if getattr(self, name) != _UNSET[name]}
+        for fault in faults_of(self.model, given):
+            raise ValueError(f"charge {self.key}: {fault}")
+        if self.per is None and not given.isdisjoint(_PER_EVENT):
+            names = ", ".join(sorted(given & _PER_EVENT))
+            raise ValueError(f"charge {self.key}: {names} need per: event")
+        if self.group_by and not given.isdisjoint(_WHOLE):
+            names = ", ".join(sorted(given & _WHOLE))
+            raise ValueError(f"charge {self.key}: {names} cannot be split with group_by")
+        if self.rollover is not None and self.included is None:
+            raise ValueError(f"charge {self.key}: rollover needs included")
+        if self.on_change == "continue" and not self.can_continue:
+            raise ValueError(f"charge {self.key}: its price cannot change within a period")
+        dimensions = [*self.group_by, *self.dimensions, *self.filter]
+        if len(set(dimensions)) != len(dimensions):
             raise ValueError(f"charge {self.key}: a dimension is named twice")
         if not _CADENCE.match(self.every):
             raise ValueError(f"charge {self.key}: every {self.every} is not like 1 month, 1 year")
         self._check_tiers()
+        self._check_names()
         return self
 
     def _check_tiers(self) -> None:
@@ -128,6 +189,61 @@ class Charge(BaseModel):
         inner = [bound for bound in bounds if bound is not None]
         if any(low >= high for low, high in zip([Decimal(0), *inner], inner, strict=False)):
             raise ValueError(f"charge {self.key}: up_to must rise from tier to tier, from above 0")
+        if self.model == "stairstep" and any(tier.unit_price for tier in self.tiers):
+            raise ValueError(f"charge {self.key}: a stairstep has flat fees, no unit_price")
+        if self.model == "per_seat" and (self.unit_price is None) == (not self.tiers):
+            raise ValueError(f"charge {self.key}: give either unit_price or tiers")
+        if self.model == "formula" and (self.unit_price is None) == (not self.tiers):
+            raise ValueError(f"charge {self.key}: give either unit_price or tiers")
+
+    def _check_names(self) -> None:
+        for price in self.prices:
+            if odd := sorted(set(price.when) - set(self.dimensions)):
+                raise ValueError(f"charge {self.key}: {odd[0]} is none of its dimensions")
+        seen = [tuple(sorted(price.when.items())) for price in self.prices]
+        if len(set(seen)) != len(seen):
+            raise ValueError(f"charge {self.key}: two prices are for the same values")
+        rates = [rate.name for rate in self.rates]
+        if len({*rates, "other"}) != len(rates) + 1:
+            raise ValueError(f"charge {self.key}: each rate needs a name of its own, not other")
+        if self.formula is not None and (
+            odd := sorted(self.formula.names.symmetric_difference(self.meters))
+        ):
+            known = "is no name of its meters" if odd[0] not in self.meters else "is not used"
+            raise ValueError(f"charge {self.key}: formula: {odd[0]} {known}")
+        if self.model == "commitment" and self.commitment is None and self.maximum is None:
+            raise ValueError(f"charge {self.key}: model commitment needs commitment or maximum")
+        if self.overage is not None and self.commitment is None:
+            raise ValueError(f"charge {self.key}: overage needs commitment")
+        if self.key in self.charges:
+            raise ValueError(f"charge {self.key}: it cannot count itself")
+
+    @property
+    def is_once(self) -> bool:
+        """True where it is billed once, when its item starts."""
+        return self.model == "one_time"
+
+    @property
+    def is_time(self) -> bool:
+        """True where time is what it bills, prorated by days."""
+        return self.model in ("flat", "per_seat")
+
+    @property
+    def can_continue(self) -> bool:
+        """True where a new price may take effect within a period; see money.md section 4."""
+        return self.model in ADDITIVE and not {
+            name for name in _WHOLE if getattr(self, name) is not None
+        }
+
+    @property
+    def asked_dimensions(self) -> tuple[str, ...]:
+        """The dimensions of usage that its price depends on."""
+        return (*self.group_by, *self.dimensions, *sorted(self.filter))
+
+    @property
+    def all_meters(self) -> tuple[str, ...]:
+        """Every meter that its quantities come from."""
+        return (self.meter,) if self.meter is not None else tuple(sorted(self.meters.values()))
 
     @property
     def months(self) -> int:
@@ -145,18 +261,25 @@ class Charge(BaseModel):
     def lasting(self) -> tuple[object, ...]:
         """What may not change from version to version of a price book."""
         return (
+            MODELS[self.model].family,
             self.months,
             self.timing,
             self.meter,
+            tuple(sorted(self.meters.items())),
             self.group_by,
+            self.dimensions,
             tuple(sorted(self.filter.items())),
+            self.per,
             self.on_change,
         )
 
-    def prices(self) -> list[Price]:
+    def all_prices(self) -> list[Price]:
         """Return every price of the charge."""
-        single = [price for price in (self.amount, self.unit_price) if price is not None]
-        return single + [price for tier in self.tiers for price in (tier.unit_price, tier.flat_fee)]
+        single: list[Price | None] = [getattr(self, name) for name in _PRICES]
+        single += [one.unit_price for one in self.prices]
+        single += [one.unit_price for one in self.rates]
+        single += [price for tier in self.tiers for price in (tier.unit_price, tier.flat_fee)]
+        return [price for price in single if price is not None]
 
     def tiers_in(self, currency: str) -> list[Tier]:
         """Return the tiers in a currency; a price per unit is one tier without bound."""
@@ -181,3 +304,15 @@ def has_price_in(price: Price, currency: str, own: str) -> bool:
     if isinstance(price, dict):
         return currency in price
     return currency == own or price == 0
+
+
+_PRICES = (
+    *("amount", "unit_price", "package_price", "fixed_fee", "event_minimum", "event_maximum"),
+    *("default", "commitment", "minimum", "maximum"),
+)
+_PER_EVENT = frozenset({"fixed_fee", "event_minimum", "event_maximum", "round_each"})
+_WHOLE = frozenset({"included", "rollover", "minimum", "maximum"})
+_UNSET = {
+    name: field.get_default(call_default_factory=True)
+    for name, field in Charge.model_fields.items()
+}

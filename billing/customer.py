@@ -1,13 +1,16 @@
 """Customers, the subjects whose usage they pay for, and their subscriptions, as declared."""
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from billing.charge import STRICT, Key
+from billing.charge import STRICT, Amount, Key
+from billing.discount import Discount
 from billing.period import midnight
 from billing.price_book import Currency, Date
 
@@ -77,6 +80,15 @@ class Customer(BaseModel):
         return ZoneInfo(self.time_zone)
 
 
+class SeatChange(BaseModel):
+    """How many seats there are from a day on."""
+
+    model_config = STRICT
+
+    start: Date | None = Field(default=None, alias="from")
+    quantity: Amount = Field(ge=0)
+
+
 class Item(BaseModel):
     """One price book of a subscription."""
 
@@ -88,17 +100,41 @@ class Item(BaseModel):
     start: Date | None = None
     """The subscription's where it is not given."""
 
+    quantities: Mapping[Key, tuple[SeatChange, ...]] = Field(default_factory=dict)
+    """Seats by charge; a plain quantity is since the item's start."""
+    discounts: tuple[Discount, ...] = Field(default=(), max_length=100)
+
     @model_validator(mode="before")
     @classmethod
-    def _is_supported(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            for name in ("quantities", "overrides", "discounts"):
-                if data.get(name):
-                    raise ValueError(f"item {data.get('key', '?')}: {name} not supported yet")
-            return {
-                k: v for k, v in data.items() if k not in ("quantities", "overrides", "discounts")
+    def _read_quantities(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("quantities"), Mapping):
+            plain = {
+                key: [{"quantity": one}] if isinstance(one, str) else one
+                for key, one in data["quantities"].items()
             }
-        return data
+            data = {**data, "quantities": plain}
+        if isinstance(data, dict) and data.get("overrides"):
+            raise ValueError(f"item {data.get('key', '?')}: overrides not supported yet")
+        return (
+            {k: v for k, v in data.items() if k != "overrides"} if isinstance(data, dict) else data
+        )
+
+    @model_validator(mode="after")
+    def _is_in_order(self) -> Self:
+        for key, changes in self.quantities.items():
+            if any(one.start is None for one in changes[1:]):
+                raise ValueError(f"item {self.key}: quantity of {key}: only the first has no from")
+            days = [one.start for one in changes if one.start is not None]
+            if sorted(set(days)) != days:
+                raise ValueError(f"item {self.key}: quantities of {key} are not in order of time")
+        for key, count in Counter(one.key for one in self.discounts).items():
+            if count > 1:
+                raise ValueError(f"item {self.key}: discount {key} is given {count} times")
+        return self
+
+    def seats(self, charge: str) -> list[tuple[date, Decimal]]:
+        """Return since when there are how many seats of a charge."""
+        return [(one.start or date.min, one.quantity) for one in self.quantities.get(charge, ())]
 
 
 class Subscription(BaseModel):

@@ -4,12 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import takewhile
+from decimal import Decimal
+from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 from billing.charge import Charge
 from billing.customer import Item, Subscription, instant
+from billing.discount import Discount
 from billing.facts import Assignment, Facts, first_charge, in_force
+from billing.money import Rounding
 from billing.period import Period, add_months, midnight, periods, whole_period
 from pipelines.usage import ChangedUsage
 
@@ -67,6 +70,8 @@ class Piece:
     ends_at: datetime
     version: int
     charge: Charge
+    quantity: Decimal | None = None
+    """Of seats, where the charge has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,8 @@ class ChargePeriod:
     """Where the charge stands in its subscription, which is the order of an invoice's lines."""
     period: Period
     pieces: tuple[Piece, ...]
+    discounts: tuple[Discount, ...] = ()
+    rounding: Rounding = "half_away"
 
     @property
     def charge_key(self) -> ChargeKey:
@@ -169,10 +176,10 @@ def _due_of(
     zone = facts.zone_of(subscription)
     charge = first_charge(facts.versions(item), key)
     known = {period.starts_at for period in billed.get((subscription.key, item.key, key), ())}
-    in_scope = takewhile(
-        lambda period: scope.includes(period, charge.timing, zone),
-        periods(item.start or subscription.start, subscription.end, charge.months, zone),
-    )
+    all_periods = periods(item.start or subscription.start, subscription.end, charge.months, zone)
+    if charge.is_once:
+        all_periods = islice(all_periods, 1)
+    in_scope = takewhile(lambda period: scope.includes(period, charge.timing, zone), all_periods)
     for period in in_scope:
         pieces = _pieces(facts, subscription, item, key, period)
         if pieces and period.starts_at not in known:
@@ -199,6 +206,8 @@ def _charge_period(
         rank=_rank(facts, subscription, item, key),
         period=period,
         pieces=pieces,
+        discounts=item.discounts,
+        rounding=next(v.rounding for v in facts.versions(item) if v.version == pieces[0].version),
     )
 
 
@@ -227,12 +236,25 @@ def _pieces(
     if parts and not continues(facts, parts[0][3]):
         parts = [(parts[0][0], parts[-1][1], *parts[0][2:])]
     zone = facts.zone_of(subscription)
-    return tuple(
-        Piece(
-            starts_on, ends_on, midnight(starts_on, zone), midnight(ends_on, zone), number, charge
-        )
-        for starts_on, ends_on, number, charge in parts
-    )
+    found = []
+    for starts_on, ends_on, number, charge in parts:
+        for since, until, quantity in _seats(item, charge, starts_on, ends_on):
+            at = (midnight(since, zone), midnight(until, zone))
+            found.append(Piece(since, until, *at, number, charge, quantity))
+    return tuple(found)
+
+
+def _seats(
+    item: Item, charge: Charge, start: date, end: date
+) -> Iterator[tuple[date, date, Decimal | None]]:
+    """Yield the days from `start` until before `end`, cut where the quantity of seats changes."""
+    if charge.model != "per_seat":
+        yield start, end, None
+        return
+    changes = item.seats(charge.key)
+    marks = [start, *(on for on, _ in changes if start < on < end), end]
+    for since, until in pairwise(marks):
+        yield since, until, next((q for on, q in reversed(changes) if on <= since), Decimal(0))
 
 
 def continues(facts: Facts, charge: Charge) -> bool:
@@ -241,8 +263,10 @@ def continues(facts: Facts, charge: Charge) -> bool:
     By default where quantities of parts add up: money, and meters that count or sum.
     """
     if charge.on_change is not None:
-        return charge.on_change == "continue"
-    return charge.meter is None or charge.meter in facts.additive_meters
+        return charge.on_change != "next_period"
+    if not charge.can_continue:
+        return False
+    return all(meter in facts.additive_meters for meter in charge.all_meters)
 
 
 def again(facts: Facts, stored: BilledPeriod) -> ChargePeriod:
@@ -254,7 +278,8 @@ def again(facts: Facts, stored: BilledPeriod) -> ChargePeriod:
     for starts_on, ends_on, starts_at, ends_at, number in stored.pieces:
         charge = by_version[number].charge(stored.key[2])
         assert charge is not None  # noqa: S101 - versions are immutable
-        pieces.append(Piece(starts_on, ends_on, starts_at, ends_at, number, charge))
+        seats = next(q for _, _, q in _seats(item, charge, starts_on, ends_on))
+        pieces.append(Piece(starts_on, ends_on, starts_at, ends_at, number, charge, seats))
     months = pieces[0].charge.months
     whole_from = whole_period(stored.starts_on, months)
     period = Period(
@@ -280,7 +305,7 @@ def touched(
         candidate
         for key in sorted(key for key in billed if key[0] in wanted)
         for period in billed[key]
-        if (candidate := again(facts, period)).pieces[0].charge.meter is not None
+        if (candidate := again(facts, period)).pieces[0].charge.all_meters
         and _is_touched(facts, candidate, changes)
     ]
 
@@ -289,9 +314,9 @@ def _is_touched(facts: Facts, candidate: ChargePeriod, changes: Changes) -> bool
     start, end = candidate.period.starts_at, candidate.period.ends_at
     if any(moved < end and start < until for moved, until in changes.moved[candidate.customer]):
         return True
-    by_subject = changes.usage[candidate.pieces[0].charge.meter or ""]
     return any(
         first < end and start < last
+        for meter in candidate.pieces[0].charge.all_meters
         for owned in facts.assignments.get(candidate.customer, ())
-        for first, last in by_subject.get(owned.subject, ())
+        for first, last in changes.usage[meter].get(owned.subject, ())
     )

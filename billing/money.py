@@ -4,8 +4,18 @@ The one place where amounts are rounded: half away from zero, once per line.
 """
 
 from collections.abc import Sequence
-from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation, Overflow
+from decimal import (
+    ROUND_DOWN,
+    ROUND_HALF_EVEN,
+    ROUND_HALF_UP,
+    Context,
+    Decimal,
+    Inexact,
+    InvalidOperation,
+    Overflow,
+)
 from fractions import Fraction
+from typing import Literal
 
 AMOUNT_MINOR_MAX = 10**17
 """Larger amounts are refused: they would not fit sums of the ledger's 64-bit integers."""
@@ -29,6 +39,10 @@ EXACT = Context(prec=120, traps=[Inexact, InvalidOperation, Overflow])
 """Arithmetic that raises instead of rounding."""
 
 
+_WIDE = Context(prec=120, rounding=ROUND_DOWN, traps=[InvalidOperation, Overflow])
+_FINEST = Decimal(1).scaleb(-24)
+
+
 def is_currency(code: str) -> bool:
     """Return whether the code is one of ISO 4217's that money is counted in here."""
     return code in _MINOR_DIGITS
@@ -39,10 +53,16 @@ def minor_digits(currency: str) -> int:
     return _MINOR_DIGITS[currency]
 
 
-def to_minor(amount: Decimal, currency: str) -> int:
-    """Round an exact amount to minor units, half away from zero."""
+Rounding = Literal["half_away", "half_even"]
+"""Where exactly half a minor unit goes: away from zero, or to the even neighbour."""
+
+_ROUNDING = {"half_away": ROUND_HALF_UP, "half_even": ROUND_HALF_EVEN}
+
+
+def to_minor(amount: Decimal, currency: str, rounding: Rounding = "half_away") -> int:
+    """Round an exact amount to minor units."""
     scaled = amount.scaleb(minor_digits(currency), context=EXACT)
-    minor = int(scaled.to_integral_value(rounding=ROUND_HALF_UP))
+    minor = int(scaled.to_integral_value(rounding=_ROUNDING[rounding]))
     if abs(minor) > AMOUNT_MINOR_MAX:
         raise OverflowError(f"{amount} {currency} is more than the books can hold")
     return minor
@@ -51,6 +71,19 @@ def to_minor(amount: Decimal, currency: str) -> int:
 def to_major(amount_minor: int, currency: str) -> Decimal:
     """Return minor units as a decimal with the currency's number of decimals."""
     return Decimal(amount_minor).scaleb(-minor_digits(currency), context=EXACT)
+
+
+def share(amount: Decimal, part: Decimal | int, whole: Decimal | int) -> Decimal:
+    """Return `amount * part / whole`, cut off after 24 decimals where it has more.
+
+    A price has at most 12 decimals and a period less than 10,000 days, so that what is cut off
+    never decides to which side a minor unit is rounded.
+    """
+    if part == whole:
+        return amount
+    return _WIDE.divide(_WIDE.multiply(amount, Decimal(part)), Decimal(whole)).quantize(
+        _FINEST, rounding=ROUND_DOWN, context=_WIDE
+    )
 
 
 def text_of(amount: Decimal) -> str:

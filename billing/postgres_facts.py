@@ -125,10 +125,11 @@ def last_billed_ends(
 def billed_until_by_meter(connection: Connection, tenant: str) -> dict[str, datetime]:
     """Return until when usage of each meter has been billed, to whomever."""
     rows = connection.execute(
-        "SELECT c->>'meter', max(b.ends_at) FROM billed_periods b"
+        "SELECT m.meter, max(b.ends_at) FROM billed_periods b"
         " JOIN price_book_versions v ON v.tenant = b.tenant AND v.price_book = b.price_book,"
-        " jsonb_array_elements(v.content->'charges') c"
-        " WHERE b.tenant = %s AND c->>'key' = b.charge AND c->>'meter' IS NOT NULL GROUP BY 1",
+        " jsonb_array_elements(v.content->'charges') c, LATERAL (SELECT c->>'meter' AS meter"
+        " UNION SELECT value FROM jsonb_each_text(coalesce(c->'meters', '{}'))) m"
+        " WHERE b.tenant = %s AND c->>'key' = b.charge AND m.meter IS NOT NULL GROUP BY 1",
         (tenant,),
     ).fetchall()
     return {meter: until.astimezone(UTC) for meter, until in rows}

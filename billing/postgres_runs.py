@@ -16,6 +16,7 @@ from billing.postgres_documents import issue
 from billing.postgres_facts import Connection, load_facts, load_moved
 from billing.rating import State
 from billing.run import Run
+from billing.spending import PeriodKey
 from pipelines.usage import Cut
 
 
@@ -102,6 +103,15 @@ class PostgresRuns:
             (self.tenant,),
         ).fetchall()
         return dict(rows)
+
+    def issued(self, subscription: str) -> Mapping[PeriodKey, int]:
+        """Return what all issued lines of each charge and period of a subscription add up to."""
+        rows = self.connection.execute(
+            "SELECT item, charge, period_start, sum(amount_minor)::bigint FROM line_positions"
+            " WHERE tenant = %s AND subscription = %s GROUP BY item, charge, period_start",
+            (self.tenant, subscription),
+        ).fetchall()
+        return {(item, charge, at): int(minor) for item, charge, at, minor in rows}
 
     def state_after(self, key: ChargeKey, before: datetime) -> State:
         """Return the state that the charge's last period before a moment ended with."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from billing.charge import STRICT, Charge, Key
-from billing.money import is_currency
+from billing.money import Rounding, is_currency
 
 
 def _known_currency(code: str) -> str:
@@ -40,6 +40,7 @@ class BookVersion(BaseModel):
     version: int = Field(ge=1, le=1_000_000)
     effective_from: Date | None = None
     currency: Currency
+    rounding: Rounding = "half_away"
     charges: tuple[Charge, ...] = Field(min_length=1, max_length=10_000)
 
     @model_validator(mode="after")
@@ -47,6 +48,12 @@ class BookVersion(BaseModel):
         for key, count in Counter(charge.key for charge in self.charges).items():
             if count > 1:
                 raise ValueError(f"charge {key} is given {count} times")
+        by_key = {charge.key: charge for charge in self.charges}
+        for charge in self.charges:
+            for name in charge.charges:
+                if name not in by_key or by_key[name].model == "commitment":
+                    what = "is a commitment too" if name in by_key else "is not in this version"
+                    raise ValueError(f"charge {charge.key} counts {name}, which {what}")
         return self
 
     def charge(self, key: str) -> Charge | None:

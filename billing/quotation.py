@@ -1,14 +1,18 @@
 """What a quantity would cost: one whole period of a charge, rated by the same rules."""
 
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from billing.charge import Charge
+from billing.charge import Charge, parse_amount
 from billing.due import ChargePeriod, Piece
+from billing.money import text_of
 from billing.period import Period, add_months, midnight, whole_period
 from billing.price_book import BookVersion, PriceBook
-from billing.rating import PeriodInputs, Target, rate
+from billing.pricing import Dimensions
+from billing.rating import LineKey, PeriodInputs, Target, rate, worth_nothing
+from billing.time_of_day import OTHER
 
 _UTC = ZoneInfo("UTC")
 
@@ -20,8 +24,16 @@ def quote(
     quantity: Decimal,
     currency: str,
     on: date,
+    given: Mapping[str, str] | None = None,
 ) -> Target:
-    """Return the worth of a quantity in the whole period that a day lies in."""
+    """Return the worth of a quantity in the whole period that a day lies in.
+
+    `given` says the values of dimensions, the `rate` of a time of day, or the quantity of each
+    meter of a formula. Of events that are priced one by one the quantity is the value of one.
+
+    Raises:
+        ValueError: something is given that the charge does not know.
+    """
     start = whole_period(on, charge.months)
     end = add_months(start, charge.months)
     starts_at, ends_at = midnight(start, _UTC), midnight(end, _UTC)
@@ -35,9 +47,41 @@ def quote(
         timing=charge.timing,
         rank=0,
         period=Period(start, end, starts_at, ends_at, start, end),
-        pieces=(Piece(start, end, starts_at, ends_at, version.version, charge),),
+        pieces=(Piece(start, end, starts_at, ends_at, version.version, charge, quantity),),
+        rounding=version.rounding,
     )
-    dimensions = tuple((name, "?") for name in charge.group_by)
-    quantities = () if charge.meter is None else ({dimensions: quantity},)
+    quantities = (_quantities(charge, quantity, given or {}),)
     targets, _ = rate(PeriodInputs(billed, "", quantities), {})
-    return targets[0]
+    return targets[0] if targets else worth_nothing(billed, _key(billed), "")
+
+
+def _quantities(
+    charge: Charge, quantity: Decimal, given: Mapping[str, str]
+) -> dict[Dimensions, Decimal]:
+    known = {*charge.group_by, *charge.dimensions, *charge.meters}
+    if charge.rates:
+        known.add("rate")
+    for name in given:
+        if name not in known:
+            names = ", ".join(sorted(known)) or "nothing"
+            raise ValueError(f"charge {charge.key} knows no {name}; it asks for {names}")
+    if charge.meters:
+        return {
+            (("meter", name),): parse_amount(given.get(name, text_of(quantity)))
+            for name in charge.meters
+        }
+    dimensions: list[tuple[str, str]] = [
+        (name, given.get(name, "?")) for name in (*charge.group_by, *charge.dimensions)
+    ]
+    if charge.rates:
+        dimensions.append(("rate", given.get("rate", OTHER)))
+    if charge.per == "event":
+        return {(*dimensions, ("value", text_of(quantity))): Decimal(1)}
+    if charge.model == "commitment":
+        return {(("charge", "all"),): quantity}
+    return {tuple(dimensions): quantity}
+
+
+def _key(billed: ChargePeriod) -> LineKey:
+    period = billed.period
+    return LineKey(*billed.charge_key, (), period.starts_at, period.ends_at, period.starts_at)

@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
-from billing.charge import price_in
+from billing.adjustments import Amount, applying, bound, counted, round_all, take_off
+from billing.allowance import Allowance
+from billing.charge import Charge, Price, price_in
+from billing.discount import Discount
 from billing.due import ChargePeriod, Piece
-from billing.money import EXACT, earned_minor, minor_digits, text_of, to_major, to_minor
-from billing.tiers import Step, graduated
+from billing.money import EXACT, earned_minor, share, text_of, to_major
+from billing.pricing import Dimensions, price_events, price_quantity
+from billing.tiers import Step, Tier, graduated
 
 RATING_VERSION = "1"
 """Stored with every invoice: raised by whatever makes the same inputs give other amounts."""
 
-Dimensions = tuple[tuple[str, str], ...]
 State = Mapping[str, str]
-"""What a charge carries from period to period; the models of today carry nothing."""
+"""What a charge carries from period to period: allowance that is left, coupons that are used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class PeriodInputs:
-    """A charge's period and its quantities, per piece and dimension values."""
+    """A charge's period and its quantities, per piece and dimension values.
+
+    What belongs to no dimension of usage is told by one more pair: `("rate", name)` for a time of
+    day, `("meter", name)` for each meter of a formula, `("value", text)` for how many events have a
+    value where they are priced one by one, and `("charge", key)` for what was billed for another
+    charge, in major units, where a commitment counts it.
+    """
 
     billed: ChargePeriod
     unit: str
@@ -70,83 +79,259 @@ class PeriodInputs:
 
 def rate(inputs: PeriodInputs, state_in: State) -> tuple[list[Target], State]:
     """Return what each key of a period is worth, and the state that the next period starts from."""
-    if inputs.billed.pieces[0].charge.model == "flat":
-        return [_flat(inputs.billed, piece) for piece in inputs.billed.pieces], state_in
+    billed = inputs.billed
+    charge = billed.pieces[0].charge
+    discounts = applying(billed.discounts, state_in, billed.period.starts_on, charge.key)
+    if charge.model == "commitment":
+        return _committed(inputs, charge), {}
+    used = counted(discounts, state_in)
+    if charge.is_once:
+        return [_once(billed, discounts)], used
+    if charge.is_time:
+        return [_time(billed, piece, discounts) for piece in billed.pieces], used
+    allowance = Allowance.from_state(charge.rollover, state_in)
     targets: list[Target] = []
-    reached: dict[Dimensions, Decimal] = {}
-    for number, (piece, found) in enumerate(
-        zip(inputs.billed.pieces, inputs.quantities, strict=True)
-    ):
+    for pieces in _segments(billed):
+        targets += _usage(inputs, pieces, allowance, discounts)
+    return targets, used | allowance.to_state()
+
+
+@dataclass(slots=True)
+class _Use:
+    """The usage of one line: of a piece and dimension values."""
+
+    piece: Piece
+    dimensions: Dimensions
+    quantity: Decimal
+    events: dict[Decimal, int]
+    """How many there are of each value, where they are priced one by one."""
+
+
+def _segments(billed: ChargePeriod) -> list[list[int]]:
+    """Return the pieces that are priced as one period, by number: all, unless each restarts."""
+    numbers = list(range(len(billed.pieces)))
+    if billed.pieces[0].charge.on_change == "restart":
+        return [[number] for number in numbers]
+    return [numbers]
+
+
+def _usage(
+    inputs: PeriodInputs,
+    numbers: Sequence[int],
+    allowance: Allowance,
+    discounts: Sequence[Discount],
+) -> list[Target]:
+    """Rate what is one period to its prices: quantity, allowance, model, bounds, discounts."""
+    billed = inputs.billed
+    uses = [use for number in numbers for use in _uses(inputs, number)]
+    charge = uses[0].piece.charge if uses else billed.pieces[numbers[0]].charge
+    whole = (billed.period.whole_until - billed.period.whole_from).days
+    pieces = [billed.pieces[number] for number in numbers]
+    days = (pieces[-1].ends_on - pieces[0].starts_on).days if charge.prorate else whole
+    if charge.included is not None:
+        allowance.include(share(charge.included, days, whole))
+    amounts = _priced(billed, uses, allowance, discounts, (days, whole))
+    if charge.when_zero == "skip" and not any(use.quantity for use in uses):
+        return []
+    if not amounts:
+        return []
+    limits = [
+        None if limit is None else share(price_in(limit, billed.currency), days, whole)
+        for limit in (charge.minimum, charge.maximum)
+    ]
+    bound(amounts, *limits)
+    take_off(amounts, discounts, billed.currency)
+    together = limits != [None, None] or any(one.amount is not None for one in discounts)
+    minors = round_all(amounts, billed.currency, billed.rounding, together=together)
+    found = []
+    skipped = _unused(uses) if charge.when_zero == "skip" else set()
+    for use, amount, minor in zip(uses, amounts, minors, strict=True):
+        if use.dimensions not in skipped or minor:
+            found.append(
+                _target(
+                    billed,
+                    use.piece,
+                    use.dimensions,
+                    use.quantity,
+                    inputs.unit,
+                    minor,
+                    amount.steps,
+                )
+            )
+    return found
+
+
+def _unused(uses: Sequence[_Use]) -> set[Dimensions]:
+    """Return the dimension values without usage in any piece."""
+    return {use.dimensions for use in uses} - {use.dimensions for use in uses if use.quantity}
+
+
+def _uses(inputs: PeriodInputs, number: int) -> list[_Use]:
+    """Return the lines of one piece, in order."""
+    piece, found = inputs.billed.pieces[number], inputs.quantities[number]
+    charge = piece.charge
+    if charge.formula is not None:
+        by_name = {dict(dimensions)["meter"]: quantity for dimensions, quantity in found.items()}
+        return [_Use(piece, (), charge.formula.value(by_name), {})]
+    if charge.per is None:
         quantities = dict(found)
-        if not piece.charge.group_by:
+        if not charge.group_by and charge.model not in ("matrix", "time_of_day"):
             quantities.setdefault((), Decimal(0))
-        for dimensions, quantity in sorted(quantities.items()):
-            begins = dimensions not in reached and (number == 0 or bool(dimensions))
-            before = reached.get(dimensions, Decimal(0))
-            reached[dimensions] = EXACT.add(before, quantity)
-            targets.append(_by_quantity(inputs, piece, dimensions, before, quantity, begins))
-    return _without_skipped(inputs, targets, reached), state_in
+        return [_Use(piece, at, quantity, {}) for at, quantity in sorted(quantities.items())]
+    by_value: dict[Dimensions, dict[Decimal, int]] = {} if charge.group_by else {(): {}}
+    for dimensions, count in found.items():
+        *own, (_, value) = dimensions
+        by_value.setdefault(tuple(own), {})[Decimal(value)] = int(count)
+    return [_Use(piece, at, _sum(events), events) for at, events in sorted(by_value.items())]
+
+
+def _sum(events: Mapping[Decimal, int]) -> Decimal:
+    total = Decimal(0)
+    for value, count in events.items():
+        total = EXACT.add(total, EXACT.multiply(value, Decimal(count)))
+    return total
+
+
+def _priced(
+    billed: ChargePeriod,
+    uses: Sequence[_Use],
+    allowance: Allowance,
+    discounts: Sequence[Discount],
+    days: tuple[int, int],
+) -> list[Amount]:
+    """Price the lines one after the other, each from the position reached before it."""
+    coupons = Allowance(None, [])
+    for discount in discounts:
+        coupons.include(discount.units or Decimal(0))
+    reached: dict[Dimensions, Decimal] = {}
+    first = uses[0].piece if uses else None
+    amounts = []
+    for use in uses:
+        charge = use.piece.charge
+        if charge.per == "event":
+            priced, steps = price_events(charge, billed.currency, use.events, billed.rounding)
+            amounts.append(Amount(priced, steps))
+            continue
+        quantity, free_steps = _billable(use.quantity, coupons, allowance)
+        priced, steps = price_quantity(
+            charge,
+            billed.currency,
+            use.dimensions,
+            reached.get(use.dimensions, Decimal(0)),
+            quantity,
+            begins=use.dimensions not in reached and (use.piece is first or bool(use.dimensions)),
+            bounds_by=days if charge.on_change == "restart" else (1, 1),
+        )
+        reached[use.dimensions] = EXACT.add(reached.get(use.dimensions, Decimal(0)), quantity)
+        amounts.append(Amount(priced, [*free_steps, *steps]))
+    return amounts
+
+
+def _billable(
+    quantity: Decimal, coupons: Allowance, allowance: Allowance
+) -> tuple[Decimal, list[Step]]:
+    """Return how much of a quantity is priced, and what is free."""
+    steps: list[Step] = []
+    for name, free in (("discount", coupons), ("included", allowance)):
+        taken = free.take(max(quantity, Decimal(0)))
+        if taken:
+            steps.append({"step": name, "quantity": text_of(taken), "amount": "0"})
+            quantity = EXACT.subtract(quantity, taken)
+    return quantity, steps
+
+
+def _once(billed: ChargePeriod, discounts: Sequence[Discount]) -> Target:
+    piece = billed.pieces[0]
+    amount, steps = _fee(piece.charge.amount, billed, discounts)
+    return _target(billed, piece, (), Decimal(1), "", amount, steps)
+
+
+def _time(billed: ChargePeriod, piece: Piece, discounts: Sequence[Discount]) -> Target:
+    """Return a piece of a fee: what is earned at its end less what is earned at its start.
+
+    Days of the whole period count, so the pieces of a stub or of a change add up.
+    """
+    charge = piece.charge
+    quantity = Decimal(1)
+    if charge.model == "per_seat":
+        quantity = Decimal(0) if piece.quantity is None else piece.quantity
+        minor, steps = _seats(charge, quantity, billed, discounts)
+    else:
+        minor, steps = _fee(charge.amount, billed, discounts)
+    whole = billed.period
+    days_total = (whole.whole_until - whole.whole_from).days
+    first = (piece.starts_on - whole.whole_from).days
+    last = (piece.ends_on - whole.whole_from).days
+    part = earned_minor(minor, last, days_total) - earned_minor(minor, first, days_total)
+    if part != minor:
+        rest = text_of(to_major(part - minor, billed.currency))
+        steps.append({"step": f"{last - first} of {days_total} days", "amount": rest})
+    return _target(billed, piece, (), quantity, "", part, steps)
+
+
+def _fee(
+    price: Price | None, billed: ChargePeriod, discounts: Sequence[Discount]
+) -> tuple[int, list[Step]]:
+    assert price is not None  # noqa: S101 - held by the schema
+    fee = price_in(price, billed.currency)
+    return _discounted(Amount(fee, [{"step": "fee", "amount": text_of(fee)}]), billed, discounts)
+
+
+def _seats(
+    charge: Charge, seats: Decimal, billed: ChargePeriod, discounts: Sequence[Discount]
+) -> tuple[int, list[Step]]:
+    free = min(sum((one.units or Decimal(0) for one in discounts), Decimal(0)), seats)
+    tiers: Sequence[Tier] = charge.tiers_in(billed.currency)
+    priced, steps = graduated(tiers, Decimal(0), EXACT.subtract(seats, free), begins=True)
+    if free:
+        steps.insert(0, {"step": "discount", "quantity": text_of(free), "amount": "0"})
+    return _discounted(Amount(priced, steps), billed, discounts)
+
+
+def _discounted(
+    amount: Amount, billed: ChargePeriod, discounts: Sequence[Discount]
+) -> tuple[int, list[Step]]:
+    take_off([amount], discounts, billed.currency)
+    (minor,) = round_all([amount], billed.currency, billed.rounding, together=False)
+    return minor, amount.steps
+
+
+def _committed(inputs: PeriodInputs, charge: Charge) -> list[Target]:
+    """Return what a commitment adds to what other charges cost in its period, or takes off.
+
+    Below the commitment the rest of it; above it, where there is an overage, so much more for what
+    is above; above a maximum, what is too much.
+    """
+    billed, piece = inputs.billed, inputs.billed.pieces[0]
+    whole = (billed.period.whole_until - billed.period.whole_from).days
+    days = (piece.ends_on - piece.starts_on).days if charge.prorate else whole
+    spent = Decimal(0)
+    for amount in inputs.quantities[0].values():
+        spent = EXACT.add(spent, amount)
+    found = Amount(Decimal(0))
+    if charge.commitment is not None:
+        committed = share(price_in(charge.commitment, billed.currency), days, whole)
+        above = EXACT.subtract(spent, committed)
+        if above < 0:
+            found.add("commitment", committed)
+            found.add("billed for its charges", EXACT.minus(spent))
+        elif charge.overage is not None:
+            more = EXACT.subtract(charge.overage, Decimal(1))
+            name = f"{text_of(above)} above the commitment, at {text_of(charge.overage)} times"
+            found.add(name, EXACT.multiply(above, more))
+    if charge.maximum is not None:
+        most = share(price_in(charge.maximum, billed.currency), days, whole)
+        above = EXACT.subtract(EXACT.add(spent, found.value), most)
+        if above > 0:
+            found.add(f"maximum of {text_of(most)}", EXACT.minus(above))
+    (minor,) = round_all([found], billed.currency, billed.rounding, together=False)
+    return [_target(billed, piece, (), Decimal(1), "", minor, found.steps)]
 
 
 def worth_nothing(billed: ChargePeriod, key: LineKey, unit: str) -> Target:
     """Return the target of a key that was billed and for which nothing is left."""
     piece = next(piece for piece in billed.pieces if piece.starts_at == key.piece_start)
     return _target(billed, piece, key.dimensions, Decimal(0), unit, 0, [])
-
-
-def _without_skipped(
-    inputs: PeriodInputs, targets: list[Target], reached: Mapping[Dimensions, Decimal]
-) -> list[Target]:
-    """Leave out keys without usage where the charge says so."""
-    if inputs.billed.pieces[0].charge.when_zero == "charge":
-        return targets
-    return [target for target in targets if reached[target.key.dimensions]]
-
-
-def _flat(billed: ChargePeriod, piece: Piece) -> Target:
-    """Return a piece of a fee: what is earned at its end less what is earned at its start.
-
-    Days of the whole period count, so the pieces of a stub or of a change add up.
-    """
-    charge = piece.charge
-    assert charge.amount is not None  # noqa: S101 - held by the schema
-    amount = price_in(charge.amount, billed.currency)
-    whole = billed.period
-    days_total = (whole.whole_until - whole.whole_from).days
-    first = (piece.starts_on - whole.whole_from).days
-    last = (piece.ends_on - whole.whole_from).days
-    steps = [{"step": "fee", "amount": text_of(amount)}]
-    minor = to_minor(amount, billed.currency)
-    steps += _rounding(amount, minor, billed.currency)
-    part = earned_minor(minor, last, days_total) - earned_minor(minor, first, days_total)
-    if part != minor:
-        rest = text_of(to_major(part - minor, billed.currency))
-        steps.append({"step": f"{last - first} of {days_total} days", "amount": rest})
-    return _target(billed, piece, (), Decimal(1), "", part, steps)
-
-
-def _by_quantity(
-    inputs: PeriodInputs,
-    piece: Piece,
-    dimensions: Dimensions,
-    reached: Decimal,
-    quantity: Decimal,
-    begins: bool,
-) -> Target:
-    currency = inputs.billed.currency
-    tiers = piece.charge.tiers_in(currency)
-    amount, steps = graduated(tiers, reached, quantity, begins=begins)
-    minor = to_minor(amount, currency)
-    steps += _rounding(amount, minor, currency)
-    return _target(inputs.billed, piece, dimensions, quantity, inputs.unit, minor, steps)
-
-
-def _rounding(amount: Decimal, minor: int, currency: str) -> list[Step]:
-    rest = EXACT.subtract(to_major(minor, currency), amount)
-    if rest == 0:
-        return []
-    step = f"rounding to {minor_digits(currency)} decimals"
-    return [{"step": step, "amount": text_of(rest)}]
 
 
 def _target(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from decimal import Decimal
 from itertools import groupby
 from typing import Protocol
 
@@ -26,7 +27,9 @@ from billing.due import (
 )
 from billing.facts import Assignment, Facts
 from billing.period import local_date
+from billing.pricing import Dimensions
 from billing.rating import PeriodInputs, State, rate
+from billing.spending import PeriodKey, Spending, with_followers
 from pipelines.usage import ChangedUsage, Cut, UsageReader
 
 _LATEST = 2**62
@@ -72,6 +75,9 @@ class RunStore(Protocol):
 
     def settled(self) -> Mapping[str, int]:
         """Return up to which cut each subscription's billed periods have been corrected."""
+
+    def issued(self, subscription: str) -> Mapping[PeriodKey, int]:
+        """Return what all issued lines of each charge and period of a subscription add up to."""
 
     def state_after(self, key: ChargeKey, before: datetime) -> State:
         """Return the state that the charge's last period before a moment ended with."""
@@ -175,30 +181,58 @@ def prepare(
         changed: Iterable[ChangedUsage] = usage.changed(before, cut)
         moved = store.moved(before.facts_revision, cut.facts_revision)
         candidates += touched(facts, billed, own, changes_of(changed, moved))
+    candidates = with_followers(facts, billed, candidates)
     answers = Answers(usage, facts, cut)
     answers.ask([*falling_due, *candidates])
-    rated_due = _fold(store, facts, answers, falling_due)
-    rated_again = _fold(store, facts, answers, candidates)
+    rated = _fold(store, facts, answers, billed, [*falling_due, *candidates])
+    are_due = {(one.charge_key, one.period.starts_at) for one in falling_due}
+    rated_due: list[Rated] = []
+    rated_again: list[Rated] = []
+    for one in rated:
+        period = one.inputs.billed
+        is_due = (period.charge_key, period.period.starts_at) in are_due
+        (rated_due if is_due else rated_again).append(one)
     return _drafts(facts, scope, rated_due, rated_again, sorted(now_settled), answers)
 
 
 def _fold(
-    store: RunStore, facts: Facts, answers: Answers, wanted: Sequence[ChargePeriod]
+    store: RunStore,
+    facts: Facts,
+    answers: Answers,
+    billed: Mapping[ChargeKey, Sequence[BilledPeriod]],
+    wanted: Sequence[ChargePeriod],
 ) -> list[Rated]:
-    """Rate periods of each charge in order, the state going from one to the next."""
-    rated = []
-    ordered = sorted(wanted, key=lambda p: (p.charge_key, p.period.starts_at))
+    """Rate periods of each charge in order, the state going from one to the next.
+
+    Commitments come last: they count what the others come to.
+    """
+    rated: list[Rated] = []
+    spending = Spending(store.issued, billed)
+    ordered = sorted(wanted, key=lambda p: (*_comes_last(p), p.charge_key, p.period.starts_at))
     for key, own in groupby(ordered, key=lambda p: p.charge_key):
         state: State | None = None
+        until: datetime | None = None
         for period in own:
-            if state is None:
+            if state is None or period.period.starts_at != until:
                 state = store.state_after(key, period.period.starts_at)
-            unit = facts.units.get(period.pieces[0].charge.meter or "", "")
-            inputs = PeriodInputs(period, unit, answers.of(period))
+            until = period.period.ends_at
+            charge = period.pieces[0].charge
+            unit = facts.units.get(charge.meter or "", "")
+            if charge.model == "commitment":
+                quantities: Sequence[Mapping[Dimensions, Decimal]] = (
+                    spending.of(facts, period, rated),
+                )
+            else:
+                quantities = answers.of(period)
+            inputs = PeriodInputs(period, unit, tuple(quantities))
             targets, state_out = rate(inputs, state)
             rated.append(Rated(inputs, tuple(targets), state, state_out))
             state = state_out
     return sorted(rated, key=lambda one: line_order(one.inputs.billed))
+
+
+def _comes_last(period: ChargePeriod) -> tuple[bool]:
+    return (period.pieces[0].charge.model == "commitment",)
 
 
 def _drafts(

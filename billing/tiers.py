@@ -1,8 +1,10 @@
-"""Prices of quantities: each piece of a period is priced from the position reached before it."""
+"""Prices of quantities: by tiers passed, by the tier reached, and by whole packages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
+from math import ceil
 
 from billing.money import EXACT, text_of
 
@@ -57,3 +59,55 @@ def graduated(
 
 def _lower_bounds(tiers: Sequence[Tier]) -> list[Decimal | None]:
     return [None, *(tier.up_to for tier in tiers[:-1])]
+
+
+def volume(tiers: Sequence[Tier], quantity: Decimal) -> tuple[Decimal, list[Step]]:
+    """Return what a quantity costs at the price of the tier it ends in, with that tier's fee."""
+    number, tier = _reached(tiers, quantity)
+    steps: list[Step] = []
+    if tier.flat_fee:
+        steps.append({"step": f"tier {number} flat fee", "amount": text_of(tier.flat_fee)})
+    part = EXACT.multiply(quantity, tier.unit_price)
+    if quantity:
+        steps.append(
+            {
+                "step": f"all in tier {number}",
+                "quantity": text_of(quantity),
+                "unit_price": text_of(tier.unit_price),
+                "amount": text_of(part),
+            }
+        )
+    return EXACT.add(tier.flat_fee, part), steps
+
+
+def stairstep(tiers: Sequence[Tier], quantity: Decimal) -> tuple[Decimal, list[Step]]:
+    """Return the one fee of the tier that a quantity ends in."""
+    number, tier = _reached(tiers, quantity)
+    step = {
+        "step": f"tier {number}",
+        "quantity": text_of(quantity),
+        "amount": text_of(tier.flat_fee),
+    }
+    return tier.flat_fee, [step]
+
+
+def packages(size: Decimal, price: Decimal, quantity: Decimal) -> tuple[Decimal, list[Step]]:
+    """Return what a quantity costs in packages; a begun one counts whole, none is below zero."""
+    count = Decimal(max(ceil(Fraction(quantity) / Fraction(size)), 0))
+    amount = EXACT.multiply(count, price)
+    if not count:
+        return amount, []
+    step = {
+        "step": f"packages of {text_of(size)}",
+        "quantity": text_of(count),
+        "unit_price": text_of(price),
+        "amount": text_of(amount),
+    }
+    return amount, [step]
+
+
+def _reached(tiers: Sequence[Tier], quantity: Decimal) -> tuple[int, Tier]:
+    for number, tier in enumerate(tiers, 1):
+        if tier.up_to is None or quantity <= tier.up_to:
+            return number, tier
+    raise AssertionError("the last tier has no bound")

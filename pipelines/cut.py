@@ -5,7 +5,7 @@ Also what fixing and reading them needs of the servers, as protocols.
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -64,6 +64,11 @@ class EffectiveMeter:
         return not self.is_live or any(
             start > ends.get(at, 0) for at, start in self.activated.items()
         )
+
+    def by_value(self) -> "EffectiveMeter":
+        """Return this version as one that tells values apart, folded from raw events alone."""
+        definition = self.meter.definition.model_copy(update={"aggregation": "max"})
+        return replace(self, meter=replace(self.meter, definition=definition), is_live=False)
 
     def in_force(self, events: Any) -> Any:
         """Return the events in whose windows this version is in force, of an Arrow table."""

@@ -9,6 +9,7 @@ what is processed when it is asked.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
@@ -33,6 +34,7 @@ from pipelines.question import (
     WHOLE_ANSWER,
     Page,
     SeriesKey,
+    TooMuchError,
     UnknownNameError,
     UsageKey,
     UsageQuestion,
@@ -54,6 +56,7 @@ Folded = Mapping[tuple[UsageKey, str], Worth]
 _Key = TypeVar("_Key", UsageKey, SeriesKey)
 _LONG_US = WINDOWS_MAX * DAY_US
 """Of a longer interval only the part with usage is cut into windows."""
+_VALUES_MAX = 2_000_000
 _FOLDED_FEW = 50_000
 _FOLDED_MANY = 500_000
 """A part of an answer that is all raw events grows and shrinks until it holds so many worths."""
@@ -148,6 +151,36 @@ class UsageQueries:
         if isinstance(selection.windows, Grid) and not selection.has_whole:
             return self._in_parts(selection, page)
         return self._rows(selection, self.tables.totals(selection, self._folded(selection), page))
+
+    def values(
+        self, tenant: str, question: UsageQuestion, now: datetime
+    ) -> Iterator[tuple[UsageKey, Decimal, int]]:
+        """Yield, in order, how many events measured which value; see `UsageReader.values`.
+
+        Raw events are folded, however long ago they were.
+
+        Raises:
+            TooMuchError: there are more values than memory holds.
+        """
+        cut = self._cut(tenant, question)
+        versions = self.cuts.meter_versions(tenant, question.meter, cut)
+        definition = versions[-1].meter.definition
+        if definition.aggregation == "count":
+            for row in self.ask(tenant, question, now):
+                yield row.key, Decimal(1), int(row.value)
+            return
+        assert question.start is not None and question.end is not None  # noqa: S101, PT018
+        check_names(question, definition)
+        interval = (microseconds(question.start), microseconds(question.end))
+        as_of = None if cut is None else self.cuts.as_of(cut)
+        by_value = [version.by_value() for version in versions]
+        selection = select(tenant, by_value, question, as_of, interval, interval[1])
+        folded = self._folded(selection)
+        if len(folded) > _VALUES_MAX:
+            raise TooMuchError(f"{question.meter} has more than {_VALUES_MAX:,} values")
+        for (key, item), (count, _) in sorted(folded.items()):
+            if count:
+                yield key, Decimal(item), count
 
     def _cut(self, tenant: str, question: UsageQuestion) -> Cut | None:
         if question.cut is None:

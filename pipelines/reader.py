@@ -12,7 +12,7 @@ from pipelines.chain import Chain
 from pipelines.cut import CutChain
 from pipelines.query import UsageQueries
 from pipelines.question import UsageQuestion
-from pipelines.usage import ChangedUsage, Cut, Quantity, Span
+from pipelines.usage import ChangedUsage, Cut, Quantity, Span, ValueCount
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,18 +54,26 @@ class Reader:
         group_by: Sequence[str] = (),
     ) -> list[Quantity]:
         """Return quantities per owner and dimensions; see `UsageReader.quantities`."""
-        question = UsageQuestion(
-            meter=meter,
-            start=start,
-            end=end,
-            spans=tuple(spans),
-            group_by=tuple(group_by),
-            by_owner=True,
-            cut=cut.number,
-        )
+        question = _by_owner(cut, meter, spans, start, end, group_by)
         return [
             Quantity(row.key.owner, dict(zip(group_by, row.key.dimensions, strict=True)), row.value)
             for row in self.queries.ask(cut.tenant, question, cut.at)
+        ]
+
+    def values(
+        self,
+        cut: Cut,
+        meter: str,
+        spans: Sequence[Span],
+        start: datetime,
+        end: datetime,
+        group_by: Sequence[str] = (),
+    ) -> list[ValueCount]:
+        """Return how many events measured which value; see `UsageReader.values`."""
+        question = _by_owner(cut, meter, spans, start, end, group_by)
+        return [
+            ValueCount(key.owner, dict(zip(group_by, key.dimensions, strict=True)), value, count)
+            for key, value, count in self.queries.values(cut.tenant, question, cut.at)
         ]
 
     def subjects(self, cut: Cut, meter: str, start: datetime, end: datetime) -> list[str]:
@@ -99,6 +107,25 @@ class Reader:
             ChangedUsage(meter, subject, _moment(start_us), _moment(end_us))
             for meter, subject, start_us, end_us in sorted(set(rows))
         ]
+
+
+def _by_owner(
+    cut: Cut,
+    meter: str,
+    spans: Sequence[Span],
+    start: datetime,
+    end: datetime,
+    group_by: Sequence[str],
+) -> UsageQuestion:
+    return UsageQuestion(
+        meter=meter,
+        start=start,
+        end=end,
+        spans=tuple(spans),
+        group_by=tuple(group_by),
+        by_owner=True,
+        cut=cut.number,
+    )
 
 
 def _moment(at_us: int) -> datetime:

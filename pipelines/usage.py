@@ -41,6 +41,16 @@ class Quantity:
 
 
 @dataclass(frozen=True, slots=True)
+class ValueCount:
+    """How many events of an owner measured one value, per value of the asked dimensions."""
+
+    owner: str
+    dimensions: Mapping[str, str]
+    value: Decimal
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChangedUsage:
     """A meter's windows of one subject that have events between two cuts, as one interval."""
 
@@ -79,6 +89,20 @@ class UsageReader(Protocol):
 
         Subjects of one owner are folded together (for unique_count: distinct over all of them).
         Owners without usage do not appear.
+        """
+
+    def values(
+        self,
+        cut: Cut,
+        meter: str,
+        spans: Sequence[Span],
+        start: datetime,
+        end: datetime,
+        group_by: Sequence[str] = (),
+    ) -> list[ValueCount]:
+        """Return how many events measured which value, sorted; see `quantities`.
+
+        Of a meter that counts or sums; what a count counts has the value 1.
         """
 
     def subjects(self, cut: Cut, meter: str, start: datetime, end: datetime) -> list[str]:

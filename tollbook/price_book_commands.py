@@ -23,7 +23,17 @@ def register(app: typer.Typer) -> None:
 def rate(
     book: Annotated[Path, typer.Argument(help="A YAML file with price books.")],
     charge: Annotated[str, typer.Option(help="The charge's key.")],
-    quantity: Annotated[str, typer.Option(help="How much of its meter.")] = "1",
+    quantity: Annotated[
+        str, typer.Option(help="How much of its meter; seats; what was spent; one event's value.")
+    ] = "1",
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="NAME=VALUE",
+            help="A dimension's value, rate=NAME of a time of day, or a formula's meter.",
+        ),
+    ] = None,
     *,
     price_book: Annotated[str | None, typer.Option(help="Which book, if several.")] = None,
     version: Annotated[int | None, typer.Option(help="Which version; else the latest.")] = None,
@@ -39,11 +49,19 @@ def rate(
         raise StackError(str(error), 'Write it like --quantity "1500.5".') from error
     if used < 0:
         raise StackError(f"a quantity is not below zero: {quantity}", "Give what was used.")
-    found = _rated(_chosen(book, price_book), charge, used, version, currency)
+    values = dict(_pair(text) for text in given or ())
+    found = _rated(_chosen(book, price_book), charge, used, version, currency, values)
     if as_json:
         print(json.dumps(found))
         return
     show(quote_table(found))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, is_pair, value = text.partition("=")
+    if not is_pair:
+        raise StackError(f"not NAME=VALUE: {text}", "Write it like --with region=eu.")
+    return name, value
 
 
 def quote_table(found: Mapping[str, Any]) -> Table:
@@ -80,7 +98,12 @@ def _chosen(file: Path, key: str | None) -> Any:
 
 
 def _rated(
-    book: Any, key: str, quantity: Decimal, number: int | None, currency: str | None
+    book: Any,
+    key: str,
+    quantity: Decimal,
+    number: int | None,
+    currency: str | None,
+    given: Mapping[str, str],
 ) -> dict[str, Any]:
     from billing.charge import has_price_in  # noqa: PLC0415
     from billing.money import display, text_of  # noqa: PLC0415
@@ -99,9 +122,13 @@ def _rated(
             f"It has {keys}.",
         )
     own = currency or version.currency
-    if not all(has_price_in(price, own, version.currency) for price in charge.prices()):
+    if not all(has_price_in(price, own, version.currency) for price in charge.all_prices()):
         raise StackError(f"charge {key} has no price in {own}", "Choose with --currency.")
-    target = quote(book, version, charge, quantity, own, datetime.now(UTC).date())
+    today = datetime.now(UTC).date()
+    try:
+        target = quote(book, version, charge, quantity, own, today, given)
+    except ValueError as error:
+        raise StackError(str(error), "Mend what --with says.") from error
     return {
         "charge": key,
         "quantity": text_of(quantity),

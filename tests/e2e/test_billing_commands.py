@@ -4,6 +4,7 @@ import json
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -17,7 +18,21 @@ FACTS = f"""
 meters:
 - {{key: billed_calls, event_type: billed.call, aggregation: count,
    dimensions: {{region: $.region}}, unit: call}}
+- {{key: billed_paid, event_type: billed.paid, aggregation: sum, value: $.amount,
+   dimensions: {{region: $.region}}}}
 price_books:
+- key: payments
+  versions:
+  - version: 1
+    effective_from: {LAST_MONTH}
+    currency: EUR
+    charges:
+    - {{key: cards, model: percentage, meter: billed_paid, percent: "2.9", fixed_fee: "0.30",
+       per: event, round_each: true, filter: {{region: eu}}}}
+    - {{key: volume, model: time_of_day, meter: billed_paid, default: "0.01",
+       rates: [{{name: night, from: "22:00", to: "06:00", unit_price: "0.02"}}]}}
+    - {{key: both, model: formula, meters: {{a: billed_calls, b: billed_paid}},
+       formula: "10 * a + b", unit_price: "0.001"}}
 - key: calls
   versions:
   - version: 1
@@ -30,7 +45,9 @@ price_books:
 customers:
 - {{key: ACME, name: 'Acme [/bold] Co', currency: EUR, time_zone: Europe/Paris,
    subjects: [acme-1, acme-2]}}
+- {{key: SHOP, name: Shop, currency: EUR, time_zone: Europe/Paris, subjects: [shop-1, shop-2]}}
 subscriptions:
+- {{key: SHOP-1, customer: SHOP, start: {LAST_MONTH}, items: [{{key: main, price_book: payments}}]}}
 - {{key: ACME-1, customer: ACME, start: {LAST_MONTH}, items: [{{key: main, price_book: calls}}]}}
 """
 
@@ -56,6 +73,14 @@ def event(number: int, subject: str, region: str, on: date) -> str:
     )
 
 
+def paid(number: int, subject: str, region: str, amount: str, at: str) -> str:
+    one = json.loads(event(number, subject, region, LAST_MONTH))
+    on = LAST_MONTH + timedelta(days=9)
+    when = datetime.fromisoformat(f"{on}T{at}").replace(tzinfo=ZoneInfo("Europe/Paris"))
+    data = {"region": region, "amount": amount}
+    return json.dumps(one | {"type": "billed.paid", "time": when.isoformat(), "data": data})
+
+
 def send(stack: EmbeddedStack, file: Path, *events: str) -> None:
     file.write_text("\n".join(events) + "\n")
     done = run_tollbook("send", str(file), "--data-dir", str(stack.data_dir))
@@ -79,6 +104,11 @@ def billed(stack: EmbeddedStack, tmp_path_factory: pytest.TempPathFactory) -> Em
         *(event(n, "acme-1", "eu", day) for n in range(3)),
         event(3, "acme-2", "us", day),
         event(4, "no[/b]ody", "us", day),
+        event(5, "shop-1", "eu", day),
+        paid(6, "shop-1", "eu", "10", "21:59:59"),
+        paid(7, "shop-1", "eu", "10", "22:00:00"),
+        paid(8, "shop-2", "eu", "0.50", "05:59:59"),
+        paid(9, "shop-2", "us", "100", "06:00:00"),
     )
     return stack
 
@@ -88,6 +118,7 @@ def test_a_month_goes_from_events_to_an_invoice_once(billed: EmbeddedStack) -> N
     assert [(one["customer"], one["total_minor"]) for one in result["documents"]] == [
         ("ACME", 4990),
         ("ACME", 4990 + 4 + 2),
+        ("SHOP", 2 * 59 + 31 + 110 + 21 + 13),
     ]
     again = tollbook(billed, "bill", "--through", str(THIS_MONTH))
     assert (again["documents"], again["periods"], again["cuts"]) == ([], 0, [])
@@ -109,6 +140,13 @@ def test_a_month_goes_from_events_to_an_invoice_once(billed: EmbeddedStack) -> N
     shown = run_tollbook("invoice", "show", number, "--trace", "--data-dir", str(billed.data_dir))
     assert "calls (eu)" in shown.stdout
     assert "tier 2 at 0.01" in shown.stdout
+    shop = tollbook(billed, "invoice", "show", result["documents"][2]["number"])
+    assert [(line["description"], line["quantity"], line["amount"]) for line in shop["lines"]] == [
+        ("cards", "20.5", "1.49"),
+        ("volume (night)", "10.5", "0.21"),
+        ("volume (other)", "110", "1.10"),
+        ("both", "130.5", "0.13"),
+    ]
 
 
 def test_usage_without_an_owner_is_named(billed: EmbeddedStack) -> None:

@@ -13,6 +13,7 @@ from billing.facts import Assignment, Facts
 from billing.rating import LineKey, State
 from billing.run import Run
 from billing.settlement import Position
+from billing.spending import PeriodKey
 from pipelines.usage import Cut
 
 
@@ -32,6 +33,7 @@ class FakeStore:
     positions: dict[LineKey, Position] = field(default_factory=dict)
     settled_cuts: dict[str, int] = field(default_factory=dict)
     series: dict[tuple[str, int], tuple[int, date]] = field(default_factory=dict)
+    states: dict[tuple[ChargeKey, datetime], State] = field(default_factory=dict)
     lives: int | None = None
     """After how many issued drafts the process is killed; None is never."""
 
@@ -67,8 +69,16 @@ class FakeStore:
     def settled(self) -> Mapping[str, int]:
         return self.settled_cuts
 
-    def state_after(self, key: ChargeKey, before: datetime) -> State:  # noqa: ARG002
-        return {}
+    def issued(self, subscription: str) -> Mapping[PeriodKey, int]:
+        totals: dict[PeriodKey, int] = defaultdict(int)
+        for key, position in self.positions.items():
+            if key.subscription == subscription:
+                totals[key.item, key.charge, key.period_start] += position.amount_minor
+        return totals
+
+    def state_after(self, key: ChargeKey, before: datetime) -> State:
+        known = [at for charge, at in self.states if charge == key and at < before]
+        return self.states[key, max(known)] if known else {}
 
     def issue(self, run: Run, cut: Cut, draft: Draft) -> list[Document]:
         assert run == self.unfinished()
@@ -105,6 +115,9 @@ class FakeStore:
                     parts,
                 )
             )
+        for rated in (*draft.due, *draft.corrected):
+            billed = rated.inputs.billed
+            self.states[billed.charge_key, billed.period.starts_at] = rated.state_out
         self.settled_cuts.update(dict.fromkeys(draft.settles, cut.number))
         self.documents += issued
         return issued

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from pipelines.meter import MeterDefinition, path_names
-from pipelines.usage import ChangedUsage, Cut, Quantity, Span
+from pipelines.usage import ChangedUsage, Cut, Quantity, Span, ValueCount
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,28 @@ class FakeUsage:
         return [
             Quantity(owner, dict(zip(group_by, values, strict=True)), self._folded(meter, used))
             for (owner, values), used in sorted(found.items())
+        ]
+
+    def values(
+        self,
+        cut: Cut,
+        meter: str,
+        spans: Sequence[Span],
+        start: datetime,
+        end: datetime,
+        group_by: Sequence[str] = (),
+    ) -> list[ValueCount]:
+        found: dict[tuple[str, tuple[str, ...], Decimal], int] = defaultdict(int)
+        for event in self._counted(cut, meter, start, end):
+            for span in spans:
+                after = span.start is None or span.start <= event.time
+                before = span.end is None or event.time < span.end
+                if span.subject == event.subject and after and before:
+                    values = tuple(event.data.get(name, "") for name in group_by)
+                    found[span.owner, values, Decimal(self._value(meter, event))] += 1
+        return [
+            ValueCount(owner, dict(zip(group_by, values, strict=True)), value, count)
+            for (owner, values, value), count in sorted(found.items())
         ]
 
     def subjects(self, cut: Cut, meter: str, start: datetime, end: datetime) -> list[str]:

@@ -95,8 +95,8 @@ def test_all_faults_of_all_files_are_named_at_once() -> None:
   - {version: 1, currency: EURO, charges: [
     {key: a, model: volume, meter: gb, tiers: []},
     {key: b, model: flat, amount: abc},
-    {key: c, model: per_unit, meter: seats, unit_price: "1", minimum: "5"},
-    {key: d, model: flat, amount: "1", on_change: restart}]}
+    {key: c, model: per_unit, meter: seats, unit_price: "1", round_each: true},
+    {key: d, model: package, meter: g, package_size: "1", package_price: "1", on_change: continue}]}
 things: []
 """
     customers = """customers:
@@ -108,10 +108,10 @@ subscriptions:
     assert faults_of(book, customers) == [
         "1.yaml:3: unknown key colour",
         "1.yaml:5: versions.0.currency: not a currency of ISO 4217: EURO",
-        "1.yaml:6: charge a: model volume is not supported yet",
+        "1.yaml:6: charge a: model volume needs tiers",
         f"1.yaml:7: versions.0.charges.1.amount: {NO_AMOUNT}: abc",
-        "1.yaml:8: charge c: minimum not supported yet",
-        "1.yaml:9: charge d: on_change restart is not supported yet",
+        "1.yaml:8: charge c: model per_unit takes no round_each",
+        "1.yaml:9: charge d: its price cannot change within a period",
         (
             "1.yaml:10: unknown key things; expected one of meters, price_books, customers,"
             " subscriptions"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from billing.due import Scope, due
 from billing.money import to_major
 from billing.period import midnight
-from billing.rating import Dimensions, PeriodInputs, Target, rate
+from billing.pricing import Dimensions
+from billing.rating import PeriodInputs, Target, rate
 from billing.tiers import Tier, graduated
 from tests.unit.billing.world import METERS, facts_of
 

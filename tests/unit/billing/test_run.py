@@ -220,3 +220,92 @@ def test_midnight_is_the_customers(store: FakeStore, usage: FakeUsage) -> None:
         usage.add(Event("flight", "u1", at, {"origin": "EWR", "tailnum": "N1"}))
     run(store, usage, close(1))
     assert [x[4] for x in lines(store) if "dep" in x[3]] == [1200]
+
+
+ROLLOVER = """
+price_books:
+- key: calls
+  versions:
+  - {version: 1, currency: USD, charges: [
+     {key: dep, model: per_unit, meter: departures, unit_price: "1.00", included: "10",
+      rollover: true},
+     {key: floor, model: commitment, commitment: "5.00", every: 1 month}]}
+"""
+ONE = """
+customers: [{key: C, name: C, currency: USD, subjects: [s]}]
+subscriptions: [{key: S, customer: C, start: 2013-01-01, items: [{key: i, price_book: calls}]}]
+"""
+
+
+def totals_by_charge(store: FakeStore) -> dict[tuple[str, int], int]:
+    found: dict[tuple[str, int], int] = {}
+    for key, minor in store.billed_amounts().items():
+        at = (key.charge, key.period_start.month)
+        found[at] = found.get(at, 0) + minor
+    return found
+
+
+def test_late_usage_that_eats_what_was_carried_over_is_billed_in_the_later_period() -> None:
+    store = FakeStore([facts_of(METERS, ROLLOVER, ONE)])
+    meters = {key: meter.definition for key, meter in declare(METERS).meters.items()}
+    usage = FakeUsage(meters, revision=lambda: store.history[-1].revision)
+    usage.add(*(flight(1, day, "s") for day in range(1, 10)))
+    usage.add(*(flight(2, day, "s") for day in range(1, 12)))
+    for month in (1, 2):
+        run(store, usage, close(month))
+    floors = {("floor", 1): 500, ("floor", 2): 500}
+    assert totals_by_charge(store) == floors
+    # One more in January costs nothing then, but February has one less; its minimum covers it.
+    usage.add(flight(1, 20, "s"))
+    run(store, usage, close(3))
+    billed = {("dep", 2): 100, ("floor", 1): 500, ("floor", 2): 400, ("floor", 3): 500}
+    assert totals_by_charge(store) == billed
+    run(store, usage, close(4))
+    assert totals_by_charge(store) == billed | {("floor", 4): 500}
+
+
+def test_a_commitment_of_a_year_counts_what_was_billed_month_by_month() -> None:
+    book = """
+price_books:
+- key: calls
+  versions:
+  - {version: 1, currency: USD, charges: [
+     {key: dep, model: per_unit, meter: departures, unit_price: "1.00"},
+     {key: year, model: commitment, commitment: "10.00", every: 1 year, charges: [dep]}]}
+"""
+    store = FakeStore([facts_of(METERS, book, ONE)])
+    meters = {key: meter.definition for key, meter in declare(METERS).meters.items()}
+    usage = FakeUsage(meters, revision=lambda: store.history[-1].revision)
+    usage.add(flight(1, 5, "s"), flight(3, 5, "s"), flight(12, 5, "s"))
+    for month in range(1, 12):
+        run(store, usage, close(month))
+    run(store, usage, Scope("close", date(2014, 1, 1)))
+    assert totals_by_charge(store)["year", 1] == 700
+    usage.add(flight(12, 6, "s"))
+    run(store, usage, Scope("close", date(2014, 2, 1)))
+    assert totals_by_charge(store)["year", 1] == 600
+    assert totals_by_charge(store)["dep", 12] == 200
+
+
+def test_times_of_day_and_events_one_by_one_are_asked_by_the_customers_clock() -> None:
+    book = """
+price_books:
+- key: calls
+  versions:
+  - {version: 1, currency: USD, charges: [
+     {key: kwh, model: time_of_day, meter: seats, default: "1", rates: [
+       {name: night, from: "22:00", to: "06:00", unit_price: "0.50"}]},
+     {key: each, model: percentage, meter: seats, percent: "10", fixed_fee: "0.30", per: event}]}
+"""
+    one = ONE.replace("currency: USD,", "currency: USD, time_zone: America/New_York,")
+    store = FakeStore([facts_of(METERS, book, one)])
+    meters = {key: meter.definition for key, meter in declare(METERS).meters.items()}
+    usage = FakeUsage(meters, revision=lambda: store.history[-1].revision)
+    # New York is five hours behind: 21:59, 22:00, 05:59 and 06:00 there.
+    for hour, minute, seats in ((2, 59, "8"), (3, 0, "4"), (10, 59, "2"), (11, 0, "1")):
+        at = datetime(2013, 1, 10, hour, minute, tzinfo=UTC)
+        usage.add(Event("flight", "s", at, {"origin": "EWR", "tailnum": "N1", "seats": seats}))
+    run(store, usage, close(1))
+    assert {x[3]: x[4] for x in lines(store)} == {
+        "kwh (other)": 900, "kwh (night)": 300, "each": 150 + 120,
+    }  # fmt: skip
