@@ -216,7 +216,8 @@ def test_a_price_is_quoted_without_a_stack(tmp_path: Path) -> None:
     book = tmp_path / "book.yaml"
     book.write_text(FACTS)
     done = run_tollbook(
-        "price-book", "rate", str(book), "--charge", "calls", "--quantity", "1500", "--json"
+        *("price-book", "rate", str(book), "--price-book", "calls", "--charge", "calls"),
+        *("--quantity", "1500", "--json"),
     )
     quoted = json.loads(done.stdout)
     assert (quoted["charge"], quoted["quantity"], quoted["currency"]) == ("calls", "1500", "EUR")
