@@ -38,8 +38,8 @@ _ENTRY_BYTES = 27
 _BUCKETS_MAX = 65536
 _BUCKET_ENTRIES = 1024
 """Of a full slice: more take longer to search, fewer are appended to one by one."""
-_SCRIPT_GROUPS = 512
-"""A script holds Redis up while it runs: some milliseconds."""
+_SCRIPT_ENTRIES = 32_768
+"""A script holds Redis up while it runs: some milliseconds. Two bytes hold how many they are."""
 _LOAD_BUCKETS = 64
 _ANSWER_SECONDS = 60.0
 _TRIES = 25
@@ -61,16 +61,21 @@ if not range then return false end
 
 _RANGE = f"{_CHECK} return range"
 
+# A batch comes as its slice, a bucket and a number of items each (two bytes), and the items: so
+# that neither side spends a command's argument on a bucket.
+
 # Finds fields in texts; answers pairs of a field's number and its value, of those found.
 _FIND = (
     _CHECK
     + """
+local slice, heads, fields = ARGV[3], ARGV[4], ARGV[5]
 local out, n, number = {}, 0, 0
-for g = 3, #ARGV, 2 do
-  local text, fields = redis.call('GET', KEYS[1]..':'..ARGV[g]) or '', ARGV[g + 1]
-  for i = 1, #fields, 10 do
-    local wanted, from = string.sub(fields, i, i + 9), 1
-    local at = string.find(text, wanted, from, true)
+for g = 1, #heads, 4 do
+  local bucket, count = struct.unpack('>I2I2', heads, g)
+  local text = redis.call('GET', KEYS[1]..':'..slice..':'..bucket) or ''
+  for _ = 1, count do
+    local wanted = string.sub(fields, number * 10 + 1, number * 10 + 10)
+    local at = string.find(text, wanted, 1, true)
     while at and at % 27 ~= 1 do at = string.find(text, wanted, at + 1, true) end
     if at then
       out[n + 1] = number
@@ -84,11 +89,24 @@ return out
 """
 )
 
+_APPEND_ALL = """
+local function append_all(slice, heads, entries)
+  local from = 1
+  for g = 1, #heads, 4 do
+    local bucket, count = struct.unpack('>I2I2', heads, g)
+    local through = from + count * 27 - 1
+    redis.call('APPEND', KEYS[1]..':'..slice..':'..bucket, string.sub(entries, from, through))
+    from = through + 1
+  end
+end
+"""
+
 # Appends entries; the last part of a run moves F.
 _APPEND = (
     _CHECK
+    + _APPEND_ALL
     + """
-for g = 4, #ARGV, 2 do redis.call('APPEND', KEYS[1]..':'..ARGV[g], ARGV[g + 1]) end
+if ARGV[4] then append_all(ARGV[4], ARGV[5], ARGV[6]) end
 local last = tonumber(ARGV[3])
 if last > range[2] then redis.call('HSET', KEYS[1]..':m', 'F', last) end
 return 1
@@ -96,11 +114,14 @@ return 1
 )
 
 # A refill writes only while its token stands: one that began later starts over what it finds.
-_FILL = """
+_FILL = (
+    _APPEND_ALL
+    + """
 if redis.call('GET', KEYS[1]..':t') ~= ARGV[1] then return 0 end
-for g = 2, #ARGV, 2 do redis.call('APPEND', KEYS[1]..':'..ARGV[g], ARGV[g + 1]) end
+append_all(ARGV[2], ARGV[3], ARGV[4])
 return 1
 """
+)
 
 _CLEAR = """
 if redis.call('GET', KEYS[1]..':t') ~= ARGV[1] then return 0 end
@@ -133,9 +154,6 @@ end
 return 1
 """
 
-_Group = tuple[int, bytes, Any]
-"""A bucket, what goes there, and the rows that it is of."""
-
 
 def buckets_of(slice_events: int) -> int:
     """Return how many buckets a slice of so many events has: a power of two."""
@@ -150,6 +168,15 @@ class _Known:
     low: int
     through: int
     filters: dict[int, IdentityFilter] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Some rows' items as a script takes them; see `_FIND`."""
+
+    rows: Any
+    heads: bytes
+    items: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +205,16 @@ class _Entries:
         """What filters go by."""
         return _words(self.entries)
 
-    def groups(self, rows: Any, size: int) -> Iterator[_Group]:
+    def batches(self, rows: Any, size: int) -> Iterator[_Batch]:
         """Yield the first `size` bytes of rows' entries by bucket, in order within each."""
         order = rows[np.argsort(self.buckets[rows], kind="stable")]
-        buckets = self.buckets[order]
-        starts = np.flatnonzero(np.diff(buckets, prepend=-1, append=-1).astype(bool))
-        packed = np.ascontiguousarray(self.entries[order, :size]).tobytes()
-        for start, end in zip(starts.tolist(), starts[1:].tolist(), strict=False):
-            yield int(buckets[start]), packed[start * size : end * size], order[start:end]
+        for first in range(0, len(order), _SCRIPT_ENTRIES):
+            part = order[first : first + _SCRIPT_ENTRIES]
+            buckets = self.buckets[part]
+            starts = np.flatnonzero(np.diff(buckets, prepend=-1))
+            heads = np.stack([buckets[starts], np.diff(starts, append=len(part))], axis=1)
+            items = self.entries[part, :size].tobytes()
+            yield _Batch(part, heads.astype(">u2").tobytes(), items)
 
     def value(self, row: int) -> bytes:
         """Return position and body hash."""
@@ -254,9 +283,8 @@ class RedisIdentities:
         for slice_number, parts in slices:
             for claims in parts:
                 entries = _Entries.of(claims, buckets)
-                groups = entries.groups(np.arange(len(claims)), _ENTRY_BYTES)
-                for part in _named(groups, slice_number):
-                    if not fill(keys=[key], args=[token, *part]):
+                for batch in entries.batches(np.arange(len(claims)), _ENTRY_BYTES):
+                    if not fill(keys=[key], args=[token, slice_number, batch.heads, batch.items]):
                         return
         self.client.register_script(_MARK)(
             keys=[key], args=[token, segment.horizon_slice, end, run, evicted]
@@ -327,23 +355,21 @@ class RedisIdentities:
             if number not in known.filters:
                 continue
             maybe = np.flatnonzero(known.filters[number].may_hold(words))
-            for groups in _parts(entries.groups(maybe, _FIELD_BYTES)):
-                rows = np.concatenate([rows for _, _, rows in groups]).tolist()
-                [named] = _named(groups, number)
-                answer = find(
-                    keys=[self._key(segment)], args=[segment.horizon_slice, start, *named]
-                )
+            for batch in entries.batches(maybe, _FIELD_BYTES):
+                args = [segment.horizon_slice, start, number, batch.heads, batch.items]
+                answer = find(keys=[self._key(segment)], args=args)
                 if answer is None:
                     return None
                 for place, value in zip(answer[::2], answer[1::2], strict=True):
-                    found.setdefault(rows[place], value)
+                    found.setdefault(int(batch.rows[place]), value)
         return found
 
     def _append(self, segment: Segment, run: tuple[int, int], entries: _Entries, rows: Any) -> bool:
         """Add what is new of a run of records; return False where the memory was lost."""
         append = self.client.register_script(_APPEND)
         start, end = run
-        parts = [*_named(entries.groups(rows, _ENTRY_BYTES), segment.slice)] or [[]]
+        batches = [*entries.batches(rows, _ENTRY_BYTES)]
+        parts = [[segment.slice, batch.heads, batch.items] for batch in batches] or [[]]
         for number, part in enumerate(parts, 1):
             # Only the last part moves the marker; the same claims made again are still ours.
             through = end if number == len(parts) else start
@@ -374,6 +400,10 @@ def _copies_within(entries: _Entries, words: Any, is_new: Any) -> Iterator[tuple
     """Yield the new rows that repeat another one of the run, with the first of that identity."""
     keys = words.view(np.uint64).ravel()
     rows = np.flatnonzero(is_new)
+    values = np.sort(keys[rows])
+    # Nearly always; an order of rows costs far more than one of values.
+    if not (values[1:] == values[:-1]).any():
+        return
     rows = rows[np.argsort(keys[rows], kind="stable")]
     same = np.flatnonzero(keys[rows][1:] == keys[rows][:-1])
     firsts: dict[tuple[int, bytes], int] = {}
@@ -382,21 +412,3 @@ def _copies_within(entries: _Entries, words: Any, is_new: Any) -> Iterator[tuple
         first = firsts.setdefault(identity, row)
         if first != row:
             yield row, first
-
-
-def _parts(groups: Iterable[_Group]) -> Iterator[list[_Group]]:
-    """Yield groups, so many to a script."""
-    part: list[_Group] = []
-    for group in groups:
-        part.append(group)
-        if len(part) == _SCRIPT_GROUPS:
-            yield part
-            part = []
-    if part:
-        yield part
-
-
-def _named(groups: Iterable[_Group], slice_number: int) -> Iterator[list[Any]]:
-    """Yield groups as the arguments of scripts: texts, and what to find there or to append."""
-    for part in _parts(groups):
-        yield [item for bucket, data, _ in part for item in (f"{slice_number}:{bucket}", data)]
