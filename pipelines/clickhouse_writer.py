@@ -5,8 +5,9 @@ and corrections; then windows; then progress. Every insert is waited for; one th
 happened is made again, which changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from pipelines.fold import Rejection
+from pipelines.key_order import in_order
 from pipelines.outage import TransientError
 from pipelines.partition import STORED_SCHEMA, Flush
 from pipelines.position import LogPartition
@@ -36,6 +38,10 @@ _EVENT_COLUMNS = [
     "tenant", "type", "subject", "time", "source", "id", "data", "extensions", "time_stamped",
     "ingested_at", "identity", "log", "partition", "offset", "index",
 ]  # fmt: skip
+_WINDOW_ORDER = (
+    "tenant", "meter", "subject", "window_start", "meter_version", "dimensions", "item", "log",
+    "partition", "segment",
+)  # fmt: skip
 _IDENTITY_COLUMNS = ["identity", "log", "partition", "offset", "index", "body_hash"]
 
 
@@ -84,7 +90,7 @@ class ClickHouseWriter:
             "usage_replacements", [_closed_row(f, c) for f in flushes for c in f.closed], rows
         )
         windows = pa.concat_tables([f.windows for f in flushes]).unify_dictionaries()
-        self._insert("usage_windows", windows.combine_chunks(), rows)
+        self._insert("usage_windows", in_order(windows.combine_chunks(), _WINDOW_ORDER), rows)
         self._insert_rows("usage_progress", [_progress_row(f) for f in flushes], rows)
         return rows
 
@@ -93,14 +99,7 @@ class ClickHouseWriter:
         if not tables:
             return
         events = pa.concat_tables(tables)
-        months = pc.floor_temporal(events.column("time"), unit="month")
-        distinct = pc.unique(months).sort()
-        stored = events.select(_EVENT_COLUMNS)
-        for first in range(0, len(distinct), _MONTHS_PER_INSERT):
-            chosen = distinct.slice(first, _MONTHS_PER_INSERT)
-            part = stored
-            if len(distinct) > _MONTHS_PER_INSERT:
-                part = stored.filter(pc.is_in(months, value_set=chosen))
+        for part in _by_months(events.select(_EVENT_COLUMNS)):
             self._insert("usage_events", part, rows)
         self._insert("usage_identities", events.select(_IDENTITY_COLUMNS), rows)
 
@@ -112,6 +111,18 @@ class ClickHouseWriter:
     def _insert_rows(self, table: str, data: list[dict[str, Any]], rows: dict[str, int]) -> None:
         if data:
             self._insert(table, pa.Table.from_pylist(data), rows)
+
+
+def _by_months(events: Any) -> Iterator[Any]:
+    """Yield events of so few months that one insert may hold them."""
+    bounds = pc.min_max(events.column("time")).as_py()
+    if bounds["max"] - bounds["min"] < timedelta(days=28 * (_MONTHS_PER_INSERT - 1)):
+        yield events
+        return
+    months = pc.floor_temporal(events.column("time"), unit="month")
+    distinct = pc.unique(months).sort()
+    for first in range(0, len(distinct), _MONTHS_PER_INSERT):
+        yield events.filter(pc.is_in(months, value_set=distinct.slice(first, _MONTHS_PER_INSERT)))
 
 
 def _with_place(table: Any, flush: Flush, schema: Any) -> Any:

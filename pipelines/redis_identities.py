@@ -356,8 +356,10 @@ class RedisIdentities:
                 continue
             maybe = np.flatnonzero(known.filters[number].may_hold(words))
             for batch in entries.batches(maybe, _FIELD_BYTES):
-                args = [segment.horizon_slice, start, number, batch.heads, batch.items]
-                answer = find(keys=[self._key(segment)], args=args)
+                answer = find(
+                    keys=[self._key(segment)],
+                    args=[segment.horizon_slice, start, number, batch.heads, batch.items],
+                )
                 if answer is None:
                     return None
                 for place, value in zip(answer[::2], answer[1::2], strict=True):
@@ -369,10 +371,12 @@ class RedisIdentities:
         append = self.client.register_script(_APPEND)
         start, end = run
         batches = [*entries.batches(rows, _ENTRY_BYTES)]
-        parts = [[segment.slice, batch.heads, batch.items] for batch in batches] or [[]]
-        for number, part in enumerate(parts, 1):
+        parts: list[list[int | bytes]] = [
+            [segment.slice, batch.heads, batch.items] for batch in batches
+        ]
+        for number, part in enumerate(parts or [[]], 1):
             # Only the last part moves the marker; the same claims made again are still ours.
-            through = end if number == len(parts) else start
+            through = end if number >= len(parts) else start
             args = [segment.horizon_slice, start, through, *part]
             if append(keys=[self._key(segment)], args=args) is None:
                 return False

@@ -1,0 +1,54 @@
+"""Puts rows into the order of a table's key, by column.
+
+A server that is handed rows in order need not compare them again, text by text: that is most of
+what it spends on an insert. Here texts are compared once each, and rows by one number.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_SIZE_MAX = 1 << 62
+
+
+def in_order(table: Any, names: Sequence[str]) -> Any:
+    """Return the rows of a table of one chunk a column by some columns, which tell them apart.
+
+    The columns are texts as dictionaries, whole numbers, or times. Texts go by their bytes.
+    """
+    rows = table.num_rows
+    key, size = np.zeros(rows, np.int64), 1
+    for name in names if rows else ():
+        ranks, count = _ranks(table.column(name).chunk(0))
+        if count == 1:
+            continue
+        if size * count >= _SIZE_MAX:
+            key, size = _compacted(key)
+        if size * count >= _SIZE_MAX:
+            ranks, count = _compacted(ranks)
+        key, size = key * count + ranks, size * count
+    if (key[1:] >= key[:-1]).all():
+        return table
+    return table.take(pa.array(np.argsort(key)))
+
+
+def _ranks(column: Any) -> tuple[Any, int]:
+    """Return a number per row in the order of the values, and how many numbers there can be."""
+    if pa.types.is_dictionary(column.type):
+        texts = column.dictionary.cast(pa.binary())
+        ranks = np.zeros(len(texts), np.int64)
+        ranks[pc.sort_indices(texts).to_numpy()] = np.arange(len(texts))
+        return ranks[column.indices.to_numpy()], len(texts)
+    values = column.cast(pa.int64()).to_numpy()
+    least, greatest = int(values.min()), int(values.max())
+    if greatest - least >= _SIZE_MAX:
+        return _compacted(values)
+    return values - least, greatest - least + 1
+
+
+def _compacted(values: Any) -> tuple[Any, int]:
+    distinct, ranks = np.unique(values, return_inverse=True)
+    return ranks, len(distinct)
