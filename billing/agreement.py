@@ -25,6 +25,7 @@ def check_subscriptions(
             declared.fault("subscriptions", key, f"subscription {key}: {message}")
 
         _check_names(subscription, after, fault)
+        _check_predecessor(subscription, before.subscriptions.get(key), after, fault)
         was = before.subscriptions.get(key)
         if was is not None and key in billed_until:
             zone = before.customers[was.customer].zone
@@ -44,6 +45,23 @@ def _check_names(subscription: Subscription, after: Facts, fault: Fault) -> None
             fault(f"there is no price book {item.price_book}")
         elif not after.versions(item):
             fault(f"price book {book.key} has no version {item.version}")
+
+
+def _check_predecessor(
+    subscription: Subscription, was: Subscription | None, after: Facts, fault: Fault
+) -> None:
+    name = subscription.predecessor
+    if was is not None and was.predecessor != name:
+        fault("its predecessor does not change")
+    if name is None:
+        return
+    known = after.subscriptions.get(name)
+    if known is None or name == subscription.key:
+        fault(f"there is no subscription {name} that it could succeed")
+    elif known.customer != subscription.customer:
+        fault(f"its predecessor {name} is of customer {known.customer}")
+    elif known.end is None or known.end > subscription.start:
+        fault(f"its predecessor {name} has not ended by {subscription.start}")
 
 
 def _check_billed(

@@ -147,6 +147,8 @@ class Subscription(BaseModel):
     start: Date
     end: Date | None = None
     anchor: Literal["calendar"] = "calendar"
+    predecessor: Key | None = None
+    """The one of the same customer that it follows, which has ended."""
     items: tuple[Item, ...] = Field(min_length=1, max_length=100)
 
     @model_validator(mode="before")

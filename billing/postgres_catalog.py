@@ -14,6 +14,7 @@ from billing.declaration import Declarations
 from billing.facts import Facts
 from billing.meter_change import KnownMeter, NewVersion, check_changes, instant_text
 from billing.owners import Transfers, transfers
+from billing.postgres_clock import read_clock
 from billing.postgres_facts import (
     Connection,
     billed_until_by_meter,
@@ -22,11 +23,13 @@ from billing.postgres_facts import (
     next_revision,
     raise_revision,
 )
+from billing.postgres_subscriptions import Cause, Written, record
 from billing.postgres_touched import is_narrow, load_touched
 from billing.price_book import content_hash, to_content
 from pipelines.meter import MeterDefinition, to_row
 
 _LATEST = 2**62
+_DECLARED = Cause("apply", "declared")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,9 @@ def apply(
     tenant: str,
     declared: Declarations,
     now: datetime,
+    cause: Cause = _DECLARED,
 ) -> list[Applied]:
-    """Apply declarations; raises DeclarationError with all faults noted in them."""
+    """Apply declarations at an instant of the world; raises DeclarationError, all faults noted."""
     with connection.transaction():
         revision = next_revision(connection, tenant)
         known = _known(connection, tenant, declared)
@@ -69,12 +73,10 @@ def apply(
         for key, customer in declared.customers.items():
             words = moves.words_by_customer[key]
             applied.append(_apply_customer(connection, tenant, customer, revision, words))
-        for subscription in declared.subscriptions.values():
-            row = (subscription.key, to_content(subscription))
-            columns = {"customer": subscription.customer}
-            applied.append(
-                _apply_version(connection, tenant, "subscription", row, revision, columns)
-            )
+        at = read_clock(connection, tenant, now).at
+        applied += _apply_subscriptions(
+            connection, tenant, declared, facts, revision, at=at, cause=cause
+        )
         if any(one.outcome != "unchanged" for one in applied):
             raise_revision(connection, tenant, revision)
     return applied
@@ -177,11 +179,38 @@ def _apply_customer(
     content = to_content(customer)
     content.pop("subjects", None)
     row = (customer.key, content)
-    applied = _apply_version(connection, tenant, "customer", row, revision, {})
+    applied, _ = _apply_version(connection, tenant, "customer", row, revision, {})
     if not moved:
         return applied
     outcome = "changed" if applied.outcome == "unchanged" else applied.outcome
     return Applied("customer", customer.key, outcome, moved)
+
+
+def _apply_subscriptions(
+    connection: Connection,
+    tenant: str,
+    declared: Declarations,
+    facts: Facts,
+    revision: int,
+    *,
+    at: datetime,
+    cause: Cause,
+) -> list[Applied]:
+    applied, written = [], []
+    for subscription in declared.subscriptions.values():
+        row = (subscription.key, to_content(subscription))
+        columns = {"customer": subscription.customer}
+        one, version = _apply_version(connection, tenant, "subscription", row, revision, columns)
+        applied.append(one)
+        if one.outcome != "unchanged":
+            written.append(Written(subscription, version))
+    customers = {**facts.customers, **declared.customers}
+    for key in record(connection, tenant, written, customers, at=at, cause=cause):
+        message = f"subscription {key} is canceled and stays so: begin one that succeeds it"
+        declared.fault("subscriptions", key, message)
+    if declared.faults:
+        raise DeclarationError
+    return applied
 
 
 def _apply_version(
@@ -191,7 +220,8 @@ def _apply_version(
     thing: tuple[str, dict[str, Any]],
     revision: int,
     columns: Mapping[str, str],
-) -> Applied:
+) -> tuple[Applied, int]:
+    """Write a version where it says something new; returns what became of it, and its number."""
     key, content = thing
     digest = content_hash(content)
     before = connection.execute(
@@ -200,7 +230,7 @@ def _apply_version(
         (tenant, key),
     ).fetchone()
     if before is not None and before[1] == digest:
-        return Applied(kind, key, "unchanged")
+        return Applied(kind, key, "unchanged"), before[0]
     version = before[0] + 1 if before else 1
     names = ["tenant", kind, "version", "content", "content_hash", "known_revision", *columns]
     connection.execute(
@@ -208,7 +238,7 @@ def _apply_version(
         f" VALUES ({', '.join(['%s'] * len(names))})",
         (tenant, key, version, Jsonb(content), digest, revision, *columns.values()),
     )
-    return Applied(kind, key, "changed" if before else "created")
+    return Applied(kind, key, "changed" if before else "created"), version
 
 
 def _apply_transfers(connection: Connection, tenant: str, moves: Transfers, revision: int) -> None:

@@ -48,7 +48,10 @@ def load_touched(connection: Connection, tenant: str, declared: Declarations) ->
     bound: dict[str, Any] = {
         "tenant": tenant,
         "customers": list(named),
-        "subscriptions": list(declared.subscriptions),
+        "subscriptions": [
+            *declared.subscriptions,
+            *(one.predecessor for one in wanted if one.predecessor is not None),
+        ],
         "subjects": [
             subject.key
             for customer in declared.customers.values()

@@ -141,7 +141,7 @@ def contents(connection: Connection) -> dict[str, list[Any]]:
     }
 
 
-class _Doomed(psycopg.Cursor[Any]):
+class Doomed(psycopg.Cursor[Any]):
     """Counts statements, and kills the process before the n-th."""
 
     left = 0
@@ -155,13 +155,13 @@ class _Doomed(psycopg.Cursor[Any]):
         super().executemany(*arguments, **options)
 
     def _live(self) -> None:
-        _Doomed.left -= 1
-        if _Doomed.left == 0:
+        Doomed.left -= 1
+        if Doomed.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def close_or_die(dsn: str, month: date, kill_at: int, answer: Pipe) -> None:
     """Close a month in this process and answer how many documents that gave, or die trying."""
-    _Doomed.left = kill_at
-    with psycopg.connect(dsn, autocommit=True, cursor_factory=_Doomed) as connection:
+    Doomed.left = kill_at
+    with psycopg.connect(dsn, autocommit=True, cursor_factory=Doomed) as connection:
         answer.send(len(close(connection, month).documents))

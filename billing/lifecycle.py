@@ -1,0 +1,79 @@
+"""The states of a subscription, the moves between them, and what its terms make fall due.
+
+The database holds the same table of moves and refuses every other one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from billing.customer import Subscription
+from billing.period import midnight
+
+State = Literal["draft", "trialing", "active", "past_due", "paused", "canceled"]
+Kind = Literal["start", "end"]
+
+MOVES: Mapping[State, frozenset[State]] = {
+    "draft": frozenset({"trialing", "active", "canceled"}),
+    "trialing": frozenset({"active", "past_due", "canceled"}),
+    "active": frozenset({"past_due", "paused", "canceled"}),
+    "past_due": frozenset({"active", "paused", "canceled"}),
+    "paused": frozenset({"active", "past_due", "canceled"}),
+    "canceled": frozenset(),
+}
+"""Where a subscription may go from each state; `canceled` is the end."""
+
+ORDER: tuple[Kind, ...] = ("start", "end")
+"""What is done first of what falls due at one instant."""
+
+REASONS: Mapping[Kind, str] = {"start": "it starts", "end": "it ends"}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be done to a subscription at an instant."""
+
+    key: str
+    due_at: datetime
+    kind: Kind
+
+    @property
+    def ordinal(self) -> int:
+        """Its place among what falls due at the same instant."""
+        return ORDER.index(self.kind)
+
+
+def first_state(subscription: Subscription, zone: ZoneInfo, at: datetime) -> State:
+    """Return the state in which a subscription begins that becomes known at an instant."""
+    return "draft" if at < midnight(subscription.start, zone) else "active"
+
+
+def end_of(subscription: Subscription, zone: ZoneInfo) -> datetime | None:
+    """Return the instant at which a subscription ends, where it does."""
+    return None if subscription.end is None else midnight(subscription.end, zone)
+
+
+def ends_by(subscription: Subscription, zone: ZoneInfo, at: datetime) -> bool:
+    """Return whether a subscription's terms end it at or before an instant."""
+    end = end_of(subscription, zone)
+    return end is not None and end <= at
+
+
+def work_of(subscription: Subscription, zone: ZoneInfo, state: State) -> list[Work]:
+    """Return what is still to be done to a subscription in a state, in order."""
+    found = []
+    if state == "draft":
+        found.append(Work(subscription.key, midnight(subscription.start, zone), "start"))
+    end = end_of(subscription, zone)
+    if end is not None and state != "canceled":
+        found.append(Work(subscription.key, end, "end"))
+    return found
+
+
+def moved_by(kind: Kind, state: State) -> State:
+    """Return the state that due work leads to; the same where there is nothing left to do."""
+    if kind == "start":
+        return "active" if state == "draft" else state
+    return "canceled"
