@@ -163,7 +163,8 @@ class Subscription(BaseModel):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if self.end is not None and self.end <= self.start:
+        # One that ends as it starts was canceled before it began, and is never billed.
+        if self.end is not None and self.end < self.start:
             raise ValueError(f"subscription {self.key}: ends before it starts")
         for key, count in Counter(item.key for item in self.items).items():
             if count > 1:

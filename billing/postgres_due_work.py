@@ -55,6 +55,18 @@ def _do_next(connection: Connection, until: datetime, tenant: str | None) -> boo
     return True
 
 
+def do_own_work(connection: Connection, tenant: str, key: str, until: datetime) -> None:
+    """Do what is due of one key, within the transaction that made it due."""
+    rows = connection.execute(
+        "SELECT due_at, kind, ordinal FROM due_work WHERE tenant = %s AND key = %s"
+        " AND state = 'waiting' AND due_at <= %s ORDER BY due_at, ordinal FOR UPDATE",
+        (tenant, key, until),
+    ).fetchall()
+    for due_at, kind, ordinal in rows:
+        carry_out(connection, tenant, Work(key, due_at.astimezone(UTC), kind))
+        connection.execute(_DONE, (tenant, key, due_at, ordinal))
+
+
 def next_due(connection: Connection, tenant: str) -> datetime | None:
     """Return when the first waiting work of a tenant falls due."""
     row = connection.execute(

@@ -32,6 +32,19 @@ def _month_of(period: ChargePeriod) -> date:
     return add_months(ends_on, -1) if ends_on.day == 1 else ends_on.replace(day=1)
 
 
+def next_moment(
+    facts: Facts, billed: Mapping[ChargeKey, Sequence[BilledPeriod]], until: datetime
+) -> datetime | None:
+    """Return the first instant, not after another, at which something falls due."""
+    return min(
+        (
+            one.period.starts_at if one.timing == "advance" else one.period.ends_at
+            for one in due(facts, billed, Scope("bill", until))
+        ),
+        default=None,
+    )
+
+
 def has_come(customers: Iterable[Customer], scope: Scope, now: datetime, *, virtual: bool) -> bool:
     """Return whether the moment of a scope is not in the future.
 

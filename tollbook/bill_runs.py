@@ -12,6 +12,7 @@ import psycopg
 from billing.due import Scope, closable_at
 from billing.money import display
 from billing.period import add_months, last_day
+from billing.postgres_clock import read_clock
 from billing.postgres_ledger import lock_books, post_month_ends
 from billing.postgres_reports import issued_documents
 from billing.postgres_runs import PostgresRuns
@@ -73,7 +74,8 @@ def bill_through(stack: Stack, through: date | datetime, progress: Progress) -> 
     with open_database(stack) as connection:
         store = PostgresRuns(connection, stack.tenant)
         customers = store.facts(_LATEST).customers.values()
-        if not has_come(customers, scope, datetime.now(UTC), virtual=store.has_virtual_clock()):
+        now = read_clock(connection, stack.tenant, datetime.now(UTC)).at
+        if not has_come(customers, scope, now, virtual=store.has_virtual_clock()):
             raise StackError(
                 f"{through.isoformat()} is in the future, and only what is due by now is billed",
                 "Give a moment that has come.",
@@ -85,7 +87,9 @@ def close_month(
     stack: Stack, month: date, progress: Progress, *, lock: bool = False
 ) -> dict[str, Any]:
     """Bill, recognise and accrue a month; returns what was issued and booked, JSON-ready."""
-    _check_closable(stack, month, datetime.now(UTC))
+    with open_database(stack) as connection:
+        now = read_clock(connection, stack.tenant, datetime.now(UTC)).at
+    _check_closable(stack, month, now)
     result = run_scope(stack, Scope("close", add_months(month, 1)), progress)
     with open_database(stack) as connection:
         result["entries"] = post_month_ends(connection, stack.tenant, month)
@@ -96,9 +100,10 @@ def close_month(
 
 
 def _check_closable(stack: Stack, month: date, now: datetime) -> None:
-    """Refuse a month that is not over by the world's clock, or that leaves earlier ones unbilled.
+    """Refuse a month that is not over by the tenant's clock, or that leaves earlier ones unbilled.
 
-    That holds for a virtual clock too: what was billed of the future cannot be taken back.
+    Without a clock of its own that is the world's: what was billed of the future cannot be taken
+    back.
     """
     begins = closable_at(add_months(month, 1) if month.year < MAXYEAR else month)
     if now < begins:

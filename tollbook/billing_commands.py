@@ -97,7 +97,7 @@ def bill(
 
     moment = read_moment(through)
     stack = read_stack(data_dir.resolve())
-    with _shown_progress(quiet=as_json) as progress:
+    with shown_progress(quiet=as_json) as progress:
         result = bill_through(stack, moment, progress)
     _print_result(result, as_json=as_json)
 
@@ -118,13 +118,14 @@ def close(
     except ValueError as error:
         raise StackError(f"not a month: {period}", "Write it like 2013-01.") from error
     stack = read_stack(data_dir.resolve())
-    with _shown_progress(quiet=as_json) as progress:
+    with shown_progress(quiet=as_json) as progress:
         result = close_month(stack, month, progress, lock=lock)
     _print_result(result, as_json=as_json)
 
 
 @contextmanager
-def _shown_progress(*, quiet: bool) -> Iterator[Any]:
+def shown_progress(*, quiet: bool) -> Iterator[Any]:
+    """Yield what shows the progress of a run, on a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
     hidden = quiet or not console.is_terminal

@@ -10,6 +10,7 @@ import typer
 from infra.embedded.errors import StackError
 from tollbook import (
     billing_commands,
+    clock_commands,
     cut_commands,
     dead_letter_commands,
     event_commands,
@@ -20,6 +21,7 @@ from tollbook import (
     quarantine_commands,
     replacement_commands,
     stack_commands,
+    subscription_commands,
     usage_commands,
 )
 from tollbook.bench import commands as bench_commands
@@ -40,6 +42,8 @@ _MODULES = [
     log_commands,
     key_commands,
     billing_commands,
+    subscription_commands,
+    clock_commands,
     demo_commands,
     bench_commands,
     drill_commands,

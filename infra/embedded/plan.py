@@ -23,8 +23,9 @@ def plan_parts(config: StackConfig) -> list[Part]:
         _provision(config),
         _ingest(config),
         *plan_workers(config, config.workers),
-        _job(config, "seeder"),
-        _job(config, "auditor"),
+        _job(config, "pipelines", "seeder"),
+        _job(config, "pipelines", "auditor"),
+        _job(config, "billing", "scheduler"),
         _api(config),
     ]
 
@@ -118,11 +119,11 @@ def _worker(config: StackConfig, index: int, workers: int) -> Part:
     )
 
 
-def _job(config: StackConfig, name: str) -> Part:
-    """Return a process of `pipelines` that works by itself and is asked nothing."""
+def _job(config: StackConfig, package: str, name: str) -> Part:
+    """Return a process that works by itself and is asked nothing."""
     return Part(
         name=name,
-        command=_python("-m", f"pipelines.{name}"),
+        command=_python("-m", f"{package}.{name}"),
         environment=_addresses(config),
         after=("provision",),
         ready_text=" ready: ",

@@ -10,6 +10,7 @@ from billing import postgres_reports as reports
 from tollbook.api.asked import Asked, asker
 from tollbook.api.bill_runs import add_bill_runs
 from tollbook.api.books import add_books
+from tollbook.api.clock import add_clock
 from tollbook.api.corrections import add_corrections
 from tollbook.api.customers import add_customers
 from tollbook.api.cuts import add_cuts
@@ -21,6 +22,7 @@ from tollbook.api.paging import Paged
 from tollbook.api.problem import problems
 from tollbook.api.quarantine import add_quarantine
 from tollbook.api.replacements import add_replacements
+from tollbook.api.subscriptions import add_subscriptions
 from tollbook.api.traces import add_traces
 from tollbook.api.usage import add_usage
 from tollbook.stack_file import Stack
@@ -46,6 +48,8 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
     v1 = APIRouter(prefix="/v1", responses=problems(400, 401, 403, 422, 503))
     add_customers(v1, asking)
     _add_catalog(v1, asking)
+    add_subscriptions(v1, asking)
+    add_clock(v1, asking, stack_of)
     add_invoices(v1, asking)
     add_books(v1, asking, stack_of)
     add_meters(v1, asking, stack_of)
@@ -62,17 +66,6 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
 
 
 def _add_catalog(router: APIRouter, asking: Callable[..., Iterator[Asked]]) -> None:
-    @router.get("/subscriptions", tags=["catalog"])
-    def list_subscriptions(
-        asked: Annotated[Asked, Depends(asking)],
-        paging: Paged,
-    ) -> dict[str, Any]:
-        """List the subscriptions."""
-        found = reports.subscriptions(
-            asked.connection, asked.tenant, paging.after(str), paging.fetch
-        )
-        return paging.page(found, "key")
-
     @router.get("/price-books", tags=["catalog"])
     def list_price_books(
         asked: Annotated[Asked, Depends(asking)],

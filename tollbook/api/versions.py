@@ -23,11 +23,11 @@ class IfMatch:
     versions: frozenset[int] | None
     any_version: bool = False
 
-    def check(self, current: int) -> None:
+    def check(self, current: int, stale: int = 412) -> None:
         """Refuse a stale writer.
 
         Raises:
-            ProblemError: 428 without If-Match, 412 where it names another version.
+            ProblemError: 428 without If-Match, `stale` where it names another version.
         """
         if self.any_version:
             return
@@ -36,7 +36,7 @@ class IfMatch:
             status = 428
         elif current not in self.versions:
             reason = f"changed since you read it: it is at version {current}; read it again"
-            status = 412
+            status = stale
         else:
             return
         errors = [fault("header", "if-match", reason=reason)]

@@ -1,0 +1,135 @@
+"""Carries out what is done to a subscription: terms, state, history and event in one go."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from billing.customer import Subscription
+from billing.declaration import Declarations
+from billing.facts import Facts
+from billing.period import local_date
+from billing.postgres_catalog import DeclarationError, apply
+from billing.postgres_clock import read_clock
+from billing.postgres_due_work import do_own_work
+from billing.postgres_facts import Connection, last_billed_ends, next_revision
+from billing.postgres_subscriptions import Cause, StaleVersionError, find_subscription
+from billing.postgres_touched import load_touched
+from billing.price_book import to_content
+from billing.verbs import VerbError, When, canceled, day_of, uncanceled, with_seats
+
+Change = Callable[[Subscription, Facts, datetime], Subscription]
+"""From the terms, the facts and the time to the new terms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who writes, on which connection, and what time it is in the world."""
+
+    connection: Connection
+    tenant: str
+    actor: str
+    world: datetime
+
+
+def create(writer: Writer, subscription: Subscription, reason: str) -> dict[str, Any]:
+    """Create a subscription.
+
+    Raises:
+        VerbError: there is one of that key, or its terms have faults.
+    """
+    with writer.connection.transaction():
+        next_revision(writer.connection, writer.tenant)
+        if find_subscription(writer.connection, writer.tenant, subscription.key) is not None:
+            raise VerbError(f"there is a subscription {subscription.key}")
+        return _write(writer, subscription, reason)
+
+
+def cancel(
+    writer: Writer, key: str, when: When, reason: str, expected: int | None = None
+) -> dict[str, Any]:
+    """End a subscription now, at the end of its period or from a day on."""
+
+    def change(terms: Subscription, facts: Facts, at: datetime) -> Subscription:
+        on = day_of(when, terms, facts, at)
+        if on < local_date(at, facts.zone_of(terms)):
+            raise VerbError(f"{on} is over: it can end today or later")
+        return canceled(terms, on)
+
+    return _change(writer, key, change, reason, expected)
+
+
+def undo_cancel(
+    writer: Writer, key: str, reason: str, expected: int | None = None
+) -> dict[str, Any]:
+    """Take back the planned end of a subscription."""
+    return _change(writer, key, lambda terms, _facts, _at: uncanceled(terms), reason, expected)
+
+
+def set_seats(
+    writer: Writer, key: str, seats: Any, when: When, reason: str, expected: int | None = None
+) -> dict[str, Any]:
+    """Set the quantity of seats (item, charge, quantity) from a day on that is not billed yet."""
+    item, charge, quantity = seats
+
+    def change(terms: Subscription, facts: Facts, at: datetime) -> Subscription:
+        on = day_of(when, terms, facts, at)
+        billed = last_billed_ends(writer.connection, writer.tenant, [key]).get(key)
+        if billed is not None and on < local_date(billed, facts.zone_of(terms)):
+            until = local_date(billed, facts.zone_of(terms))
+            raise VerbError(f"it has been billed until {until}: change it from then on")
+        return with_seats(terms, item, charge, quantity, on)
+
+    return _change(writer, key, change, reason, expected)
+
+
+def _change(
+    writer: Writer, key: str, change: Change, reason: str, expected: int | None
+) -> dict[str, Any]:
+    """Write the next terms of a subscription, from the version that the caller read.
+
+    Raises:
+        LookupError: there is no such subscription.
+        StaleVersionError: it was changed since.
+        VerbError: it cannot be done.
+    """
+    with writer.connection.transaction():
+        # Nobody else changes the facts until this ends: what is read now stays.
+        next_revision(writer.connection, writer.tenant)
+        known = find_subscription(writer.connection, writer.tenant, key)
+        if known is None:
+            raise LookupError(f"there is no subscription {key}")
+        if expected is not None and expected != known["version"]:
+            raise StaleVersionError(key, expected, known["version"])
+        if known["state"] == "canceled":
+            raise VerbError("it is canceled, and stays so: begin one that succeeds it")
+        terms = _terms(writer, key)
+        declared = Declarations(subscriptions={key: terms})
+        facts = load_touched(writer.connection, writer.tenant, declared)
+        at = read_clock(writer.connection, writer.tenant, writer.world).at
+        return _write(writer, change(terms, facts, at), reason)
+
+
+def _terms(writer: Writer, key: str) -> Subscription:
+    row = writer.connection.execute(
+        "SELECT content FROM subscription_versions WHERE tenant = %s AND subscription = %s"
+        " ORDER BY version DESC LIMIT 1",
+        (writer.tenant, key),
+    ).fetchone()
+    assert row is not None  # noqa: S101 - it has a state, so it has terms
+    return Subscription.model_validate(row[0])
+
+
+def _write(writer: Writer, terms: Subscription, reason: str) -> dict[str, Any]:
+    connection, tenant = writer.connection, writer.tenant
+    checked = Subscription.model_validate(to_content(terms))
+    declared = Declarations(subscriptions={checked.key: checked})
+    try:
+        apply(connection, tenant, declared, writer.world, Cause(writer.actor, reason))
+    except DeclarationError as error:
+        faults = "; ".join(one.message for one in sorted(set(declared.faults)))
+        raise VerbError(faults) from error
+    do_own_work(connection, tenant, terms.key, read_clock(connection, tenant, writer.world).at)
+    found = find_subscription(connection, tenant, terms.key)
+    assert found is not None  # noqa: S101 - it was just written
+    return found
