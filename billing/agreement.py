@@ -30,6 +30,7 @@ def check_subscriptions(
         if was is not None and key in billed_until:
             zone = before.customers[was.customer].zone
             _check_billed(subscription, was, billed_until[key].astimezone(zone), fault)
+        _check_trial(subscription, after, fault)
     _check_currencies(declared, after)
     _check_contests(declared, after)
 
@@ -60,17 +61,35 @@ def _check_predecessor(
         fault(f"there is no subscription {name} that it could succeed")
     elif known.customer != subscription.customer:
         fault(f"its predecessor {name} is of customer {known.customer}")
-    elif known.end is None or known.end > subscription.start:
+    elif known.ends_on is None or known.ends_on > subscription.start:
         fault(f"its predecessor {name} has not ended by {subscription.start}")
+
+
+def _check_trial(subscription: Subscription, after: Facts, fault: Fault) -> None:
+    """See that a customer tries a price book once, unless it may again."""
+    if subscription.trial is None or subscription.trial.again:
+        return
+    books = {item.price_book for item in subscription.items}
+    for other in after.subscriptions.values():
+        if other.trial is None or other.trial.again:
+            continue
+        same = other.customer == subscription.customer and other.key != subscription.key
+        tried = sorted(books & {item.price_book for item in other.items})
+        if same and tried:
+            fault(
+                f"customer {other.customer} tries price book {tried[0]} with subscription"
+                f" {other.key} already: only one with again: true may be another trial"
+            )
 
 
 def _check_billed(
     subscription: Subscription, was: Subscription, until: datetime, fault: Fault
 ) -> None:
     """See that what was billed stays as it was."""
-    for name in ("customer", "start"):
+    for name in ("customer", "start", "billed_from"):
         if getattr(was, name) != getattr(subscription, name):
-            fault(f"it has been billed: its {name} does not change")
+            words = "end of its trial" if name == "billed_from" else name
+            fault(f"it has been billed: its {words} does not change")
     kept = {(item.key, item.price_book, item.start) for item in subscription.items}
     for item in was.items:
         if (item.key, item.price_book, item.start) not in kept:
@@ -148,8 +167,8 @@ def _has_open_subjects(customer: Customer, after: Facts) -> bool:
 
 
 def _contested(after: Facts, one: Subscription, other: Subscription) -> set[str]:
-    if (one.end is not None and one.end <= other.start) or (
-        other.end is not None and other.end <= one.start
+    if (one.ends_on is not None and one.ends_on <= other.start) or (
+        other.ends_on is not None and other.ends_on <= one.start
     ):
         return set()
     return {

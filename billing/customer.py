@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -137,6 +137,27 @@ class Item(BaseModel):
         return [(one.start or date.min, one.quantity) for one in self.quantities.get(charge, ())]
 
 
+class Trial(BaseModel):
+    """Days at the start for which nothing is billed, and what follows them."""
+
+    model_config = STRICT
+
+    days: int | None = Field(default=None, ge=1, le=3660)
+    ends: Date | None = None
+    """The first day after it."""
+    then: Literal["active", "past_due", "canceled"] = "active"
+    remind_days: tuple[Annotated[int, Field(ge=0, le=3660)], ...] = Field((), max_length=10)
+    """How many days before its end an event reminds of it."""
+    again: bool = False
+    """Whether it may be another one of the same customer and price book."""
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Self:
+        if (self.days is None) == (self.ends is None):
+            raise ValueError("a trial has either days, or the day it ends")
+        return self
+
+
 class Subscription(BaseModel):
     """A customer's agreement: which price books, since when, until when."""
 
@@ -147,6 +168,7 @@ class Subscription(BaseModel):
     start: Date
     end: Date | None = None
     anchor: Literal["calendar"] = "calendar"
+    trial: Trial | None = None
     predecessor: Key | None = None
     """The one of the same customer that it follows, which has ended."""
     items: tuple[Item, ...] = Field(min_length=1, max_length=100)
@@ -164,9 +186,25 @@ class Subscription(BaseModel):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         # One that ends as it starts was canceled before it began, and is never billed.
+        if self.trial is not None and self.billed_from <= self.start:
+            raise ValueError(f"subscription {self.key}: its trial ends before it starts")
         if self.end is not None and self.end < self.start:
             raise ValueError(f"subscription {self.key}: ends before it starts")
         for key, count in Counter(item.key for item in self.items).items():
             if count > 1:
                 raise ValueError(f"subscription {self.key}: item {key} is given {count} times")
         return self
+
+    @property
+    def billed_from(self) -> date:
+        """The first day that is billed: that after a trial."""
+        if self.trial is None:
+            return self.start
+        return self.trial.ends or self.start + timedelta(days=self.trial.days or 0)
+
+    @property
+    def ends_on(self) -> date | None:
+        """The day from which it is no more: of a trial that leads to nothing, its end."""
+        if self.trial is not None and self.trial.then == "canceled":
+            return self.billed_from if self.end is None else min(self.end, self.billed_from)
+        return self.end

@@ -176,7 +176,8 @@ def _due_of(
     zone = facts.zone_of(subscription)
     charge = first_charge(facts.versions(item), key)
     known = {period.starts_at for period in billed.get((subscription.key, item.key, key), ())}
-    all_periods = periods(item.start or subscription.start, subscription.end, charge.months, zone)
+    starts_on = max(item.start or subscription.start, subscription.billed_from)
+    all_periods = periods(starts_on, subscription.ends_on, charge.months, zone)
     if charge.is_once:
         all_periods = islice(all_periods, 1)
     in_scope = takewhile(lambda period: scope.includes(period, charge.timing, zone), all_periods)

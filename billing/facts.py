@@ -89,7 +89,8 @@ def spans(facts: Facts, subscription: Subscription, start: datetime, end: dateti
     """
     zone = facts.zone_of(subscription)
     lower = max(start, midnight(subscription.start, zone))
-    upper = end if subscription.end is None else min(end, midnight(subscription.end, zone))
+    ends_on = subscription.ends_on
+    upper = end if ends_on is None else min(end, midnight(ends_on, zone))
     return [
         Span(
             subscription.key,

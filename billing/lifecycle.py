@@ -5,7 +5,7 @@ The database holds the same table of moves and refuses every other one.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -13,7 +13,7 @@ from billing.customer import Subscription
 from billing.period import midnight
 
 State = Literal["draft", "trialing", "active", "past_due", "paused", "canceled"]
-Kind = Literal["start", "end"]
+Kind = Literal["start", "try", "remind", "convert", "lapse", "end"]
 
 MOVES: Mapping[State, frozenset[State]] = {
     "draft": frozenset({"trialing", "active", "canceled"}),
@@ -25,10 +25,23 @@ MOVES: Mapping[State, frozenset[State]] = {
 }
 """Where a subscription may go from each state; `canceled` is the end."""
 
-ORDER: tuple[Kind, ...] = ("start", "end")
+ORDER: tuple[Kind, ...] = ("start", "try", "remind", "convert", "lapse", "end")
 """What is done first of what falls due at one instant."""
 
-REASONS: Mapping[Kind, str] = {"start": "it starts", "end": "it ends"}
+REASONS: Mapping[Kind, str] = {
+    "start": "it starts",
+    "try": "its trial starts",
+    "remind": "its trial ends soon",
+    "convert": "its trial has ended",
+    "lapse": "its trial has ended without a payment",
+    "end": "it ends",
+}
+_MOVED: Mapping[Kind, tuple[State, State]] = {
+    "start": ("draft", "active"),
+    "try": ("draft", "trialing"),
+    "convert": ("trialing", "active"),
+    "lapse": ("trialing", "past_due"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +60,14 @@ class Work:
 
 def first_state(subscription: Subscription, zone: ZoneInfo, at: datetime) -> State:
     """Return the state in which a subscription begins that becomes known at an instant."""
-    return "draft" if at < midnight(subscription.start, zone) else "active"
+    if at < midnight(subscription.start, zone):
+        return "draft"
+    return "trialing" if at < midnight(subscription.billed_from, zone) else "active"
 
 
 def end_of(subscription: Subscription, zone: ZoneInfo) -> datetime | None:
     """Return the instant at which a subscription ends, where it does."""
-    return None if subscription.end is None else midnight(subscription.end, zone)
+    return None if subscription.ends_on is None else midnight(subscription.ends_on, zone)
 
 
 def ends_by(subscription: Subscription, zone: ZoneInfo, at: datetime) -> bool:
@@ -63,17 +78,30 @@ def ends_by(subscription: Subscription, zone: ZoneInfo, at: datetime) -> bool:
 
 def work_of(subscription: Subscription, zone: ZoneInfo, state: State) -> list[Work]:
     """Return what is still to be done to a subscription in a state, in order."""
+    key, trial = subscription.key, subscription.trial
     found = []
     if state == "draft":
-        found.append(Work(subscription.key, midnight(subscription.start, zone), "start"))
+        kind: Kind = "start" if trial is None else "try"
+        found.append(Work(key, midnight(subscription.start, zone), kind))
+    if trial is None and state == "trialing":
+        found.append(Work(key, midnight(subscription.start, zone), "convert"))
+    if trial is not None and state in ("draft", "trialing"):
+        ends_on = subscription.billed_from
+        reminders = {ends_on - timedelta(days=days) for days in trial.remind_days}
+        begun = [on for on in sorted(reminders) if on >= subscription.start]
+        found += [Work(key, midnight(on, zone), "remind") for on in begun]
+        if trial.then != "canceled":
+            kind = "convert" if trial.then == "active" else "lapse"
+            found.append(Work(key, midnight(ends_on, zone), kind))
     end = end_of(subscription, zone)
     if end is not None and state != "canceled":
-        found.append(Work(subscription.key, end, "end"))
+        found.append(Work(key, end, "end"))
     return found
 
 
 def moved_by(kind: Kind, state: State) -> State:
     """Return the state that due work leads to; the same where there is nothing left to do."""
-    if kind == "start":
-        return "active" if state == "draft" else state
-    return "canceled"
+    if kind == "end":
+        return "canceled"
+    before, after = _MOVED.get(kind, (state, state))
+    return after if state == before else state

@@ -135,7 +135,9 @@ def record(
         if state == "canceled" and not ends_by(subscription, zone, at):
             revived.append(subscription.key)
         (changed if subscription.key in known else created).append(row)
-        work += work_of(subscription, zone, state)
+        # Nobody is reminded of what is over.
+        due = work_of(subscription, zone, state)
+        work += [each for each in due if each.kind != "remind" or at <= each.due_at]
     with connection.cursor() as cursor:
         cursor.executemany(_CREATE, created)
         cursor.executemany(_CHANGE, changed)
@@ -159,7 +161,7 @@ def carry_out(connection: Connection, tenant: str, work: Work) -> None:
     ).fetchone()
     assert row is not None  # noqa: S101 - work is written after its subscription
     state = moved_by(work.kind, row[0])
-    if state != row[0]:
+    if state != row[0] or (work.kind == "remind" and state == "trialing"):
         cause = Cause("schedule", REASONS[work.kind])
         _write_move(connection, tenant, work.key, state, work.due_at, cause)
 

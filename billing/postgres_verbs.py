@@ -16,7 +16,15 @@ from billing.postgres_facts import Connection, last_billed_ends, next_revision
 from billing.postgres_subscriptions import Cause, StaleVersionError, find_subscription
 from billing.postgres_touched import load_touched
 from billing.price_book import to_content
-from billing.verbs import VerbError, When, canceled, day_of, uncanceled, with_seats
+from billing.verbs import (
+    VerbError,
+    When,
+    canceled,
+    day_of,
+    uncanceled,
+    with_seats,
+    with_trial_until,
+)
 
 Change = Callable[[Subscription, Facts, datetime], Subscription]
 """From the terms, the facts and the time to the new terms."""
@@ -64,6 +72,18 @@ def undo_cancel(
 ) -> dict[str, Any]:
     """Take back the planned end of a subscription."""
     return _change(writer, key, lambda terms, _facts, _at: uncanceled(terms), reason, expected)
+
+
+def set_trial_end(
+    writer: Writer, key: str, when: When, reason: str, expected: int | None = None
+) -> dict[str, Any]:
+    """Let a trial end on another day; now, it converts at once."""
+
+    def change(terms: Subscription, facts: Facts, at: datetime) -> Subscription:
+        today = local_date(at, facts.zone_of(terms))
+        return with_trial_until(terms, day_of(when, terms, facts, at), today)
+
+    return _change(writer, key, change, reason, expected)
 
 
 def set_seats(

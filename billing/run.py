@@ -142,8 +142,8 @@ def _ended(
         subscription.key
         for subscription in facts.subscriptions.values()
         if subscription.key in with_bills
-        and subscription.end is not None
-        and subscription.end
+        and subscription.ends_on is not None
+        and subscription.ends_on
         <= local_date(scope.end(facts.zone_of(subscription)), facts.zone_of(subscription))
     }
 

@@ -56,6 +56,20 @@ def uncanceled(subscription: Subscription) -> Subscription:
     return subscription.model_copy(update={"end": None})
 
 
+def with_trial_until(subscription: Subscription, on: date, today: date) -> Subscription:
+    """Return the terms with a trial that ends on another day; today, it converts at once."""
+    trial = subscription.trial
+    if trial is None or subscription.billed_from <= today:
+        raise VerbError("it has no trial that goes on")
+    if on < today:
+        raise VerbError(f"{on} is over: its trial can end today or later")
+    if on <= subscription.start:
+        return subscription.model_copy(update={"trial": None})
+    then = "active" if on == today else trial.then
+    changed = trial.model_copy(update={"days": None, "ends": on, "then": then})
+    return subscription.model_copy(update={"trial": changed})
+
+
 def with_seats(
     subscription: Subscription, item: str, charge: str, quantity: Decimal, on: date
 ) -> Subscription:

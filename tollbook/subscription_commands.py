@@ -40,6 +40,7 @@ def register(app: typer.Typer) -> None:
     subscriptions.command("history")(show_history)
     subscriptions.command("cancel")(cancel)
     subscriptions.command("undo-cancel")(undo_cancel)
+    subscriptions.command("trial")(trial)
     subscriptions.command("seats")(seats)
 
 
@@ -131,6 +132,22 @@ def undo_cancel(
     from billing import postgres_verbs as verbs  # noqa: PLC0415
 
     _do(data_dir, lambda w: verbs.undo_cancel(w, key, reason, version), as_json=as_json)
+
+
+def trial(
+    key: Key,
+    ends: Annotated[str, typer.Option(help="now, or the first day after it.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    *,
+    reason: Reason = "asked for",
+    version: Version = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a trial end on another day; now, it converts at once."""
+    from billing import postgres_verbs as verbs  # noqa: PLC0415
+
+    when = _when(ends)
+    _do(data_dir, lambda w: verbs.set_trial_end(w, key, when, reason, version), as_json=as_json)
 
 
 def seats(

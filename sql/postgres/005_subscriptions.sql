@@ -168,7 +168,8 @@ CREATE TABLE due_work (
     key       text NOT NULL,
     due_at    timestamptz NOT NULL,
     ordinal   smallint NOT NULL,
-    kind      text NOT NULL CHECK (kind IN ('start', 'end')),
+    kind      text NOT NULL CHECK (kind IN
+                  ('start', 'try', 'remind', 'convert', 'lapse', 'end')),
     state     text NOT NULL CHECK (state IN ('waiting', 'done')) DEFAULT 'waiting',
     done_at   timestamptz,          -- by the world's clock
     PRIMARY KEY (tenant, key, due_at, ordinal)

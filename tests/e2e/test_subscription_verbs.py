@@ -34,8 +34,11 @@ price_books:
 LATER = """
 customers:
 - {key: N, name: New, currency: USD}
+- {key: T, name: Trier, currency: USD, time_zone: Asia/Tokyo}
 subscriptions:
 - {key: later, customer: N, start: 2013-03-10, end: 2013-09-20,
+   items: [{key: m, price_book: plain}]}
+- {key: trial, customer: T, start: 2013-02-05, end: 2013-03-16, trial: {days: 14, remind_days: [2]},
    items: [{key: m, price_book: plain}]}
 """
 
@@ -113,8 +116,9 @@ def _lived(make: Make, name: str, spans: list[str]) -> tuple[dict[str, list[Any]
         for span in spans
     ]
     assert read_clock(connection, TENANT, NOW).at.isoformat() == done[-1]["at"]
-    assert sum(each["work_done"] for each in done) == 2
-    return contents(connection), list_history(connection, TENANT, "later")
+    assert sum(each["work_done"] for each in done) == 6
+    history = [list_history(connection, TENANT, key) for key in ("later", "trial")]
+    return contents(connection), history
 
 
 def test_a_year_by_an_own_clock_is_the_same_in_one_step_and_in_many(make: Make) -> None:
@@ -123,7 +127,7 @@ def test_a_year_by_an_own_clock_is_the_same_in_one_step_and_in_many(make: Make) 
         _lived(make, "by_steps", ["3 days", "8 months", "36 hours", "118 days", "12 hours"])
         == at_once
     )
-    billed, history = at_once
+    billed, (history, tried) = at_once
     assert [(one["from"], one["to"], one["at"]) for one in history] == [
         (None, "draft", "2012-12-31T00:00:00+00:00"),
         ("draft", "active", "2013-03-10T00:00:00+00:00"),
@@ -134,3 +138,10 @@ def test_a_year_by_an_own_clock_is_the_same_in_one_step_and_in_many(make: Make) 
         ("2013-03-10", 710), *((f"2013-0{month}-01", 1000) for month in range(4, 9)),
         ("2013-09-01", 633),
     ]  # fmt: skip
+    assert [(one["to"], one["at"][:16]) for one in tried] == [
+        ("draft", "2012-12-31T00:00"), ("trialing", "2013-02-04T15:00"),
+        ("trialing", "2013-02-16T15:00"), ("active", "2013-02-18T15:00"),
+        ("canceled", "2013-03-15T15:00"),
+    ]  # fmt: skip
+    own = [(str(row[3]), row[4]) for row in billed["invoices"] if row[2] == "T"]
+    assert own == [("2013-02-19", 357), ("2013-03-01", 484)]

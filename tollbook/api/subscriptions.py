@@ -73,6 +73,12 @@ class Cancellation(_Verb):
     at: _When = "period_end"
 
 
+class EndOfTrial(_Verb):
+    """When a trial ends."""
+
+    ends: Literal["now"] | date
+
+
 class Seats(_Verb):
     """How many seats of a charge there are from when on."""
 
@@ -166,6 +172,15 @@ def _add_verbs(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> None
     ) -> Response:
         """Take back the planned end of a subscription."""
         return _change(asked, key, match, lambda w: verbs.undo_cancel(w, key, given.reason))
+
+    @router.post("/subscriptions/{key}/trial", **changed)
+    def set_subscription_trial(
+        asked: Annotated[Asked, Depends(asker)], key: _Key, given: EndOfTrial, match: match_of
+    ) -> Response:
+        """Let a trial end on another day; now, it converts at once."""
+        return _change(
+            asked, key, match, lambda w: verbs.set_trial_end(w, key, given.ends, given.reason)
+        )
 
     @router.post("/subscriptions/{key}/seats", **changed)
     def set_subscription_seats(

@@ -1,6 +1,6 @@
 """States of a subscription: the table of moves, and what its terms make fall due."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import get_args
 from zoneinfo import ZoneInfo
 
@@ -8,7 +8,8 @@ import pytest
 
 from billing.clock import later
 from billing.customer import Subscription
-from billing.lifecycle import MOVES, State, Work, first_state, moved_by, work_of
+from billing.lifecycle import MOVES, ORDER, State, Work, first_state, moved_by, work_of
+from billing.verbs import VerbError, with_trial_until
 from tests.unit.billing.test_run import BOOK, CUSTOMERS
 from tests.unit.billing.world import METERS, faults_of
 
@@ -43,9 +44,48 @@ def test_it_is_a_draft_until_its_first_day_begins_where_the_customer_is() -> Non
     assert work_of(one, NEW_YORK, "canceled") == []
 
 
+def test_a_trial_is_reminded_of_ends_and_leads_where_it_says() -> None:
+    one = subscription(trial={"days": 14, "remind_days": [3, 20, 1], "then": "past_due"})
+    work = [(each.kind, each.due_at.day) for each in work_of(one, NEW_YORK, "draft")]
+    assert work == [("try", 1), ("remind", 12), ("remind", 14), ("lapse", 15)]
+    assert first_state(one, NEW_YORK, utc(2013, 1, 15, 4, 59)) == "trialing"
+    assert first_state(one, NEW_YORK, utc(2013, 1, 15, 5)) == "active"
+    lapsing = subscription(trial={"ends": "2013-01-15", "then": "canceled"}, end="2013-12-31")
+    work = [(each.kind, each.due_at.day) for each in work_of(lapsing, NEW_YORK, "trialing")]
+    assert work == [("end", 15)]
+
+
+def test_a_trial_is_extended_or_converts_now_while_it_goes_on() -> None:
+    one = subscription(trial={"days": 14, "then": "canceled"})
+    today = date(2013, 1, 10)
+    longer = with_trial_until(one, date(2013, 2, 1), today)
+    assert (longer.billed_from, longer.ends_on) == (date(2013, 2, 1), date(2013, 2, 1))
+    converted = with_trial_until(one, today, today)
+    assert (converted.billed_from, converted.ends_on) == (today, None)
+    assert with_trial_until(one, date(2013, 1, 1), date(2013, 1, 1)).trial is None
+    for on, now in ((date(2013, 1, 9), today), (date(2013, 3, 1), date(2013, 1, 15))):
+        with pytest.raises(VerbError):
+            with_trial_until(one, on, now)
+
+
+def test_a_customer_tries_a_price_book_once_unless_it_may_again() -> None:
+    terms = (
+        "- {{key: {}, customer: UA, start: {}, end: {}, trial: {},"
+        " items: [{{key: m, price_book: airport}}]}}\n"
+    )
+    first = terms.format("A", "2014-01-01", "2014-02-01", "{days: 7}")
+    head = CUSTOMERS.split("subscriptions:")[0] + "subscriptions:\n" + first
+    second = head + terms.format("B", "2014-03-01", "2014-05-01", "{days: 7}")
+    assert "tries price book airport with subscription B already" in str(
+        faults_of(METERS, BOOK, second)
+    )
+    again = head + terms.format("B", "2014-03-01", "2014-05-01", "{days: 7, again: true}")
+    assert faults_of(METERS, BOOK, again) == []
+
+
 def test_due_work_moves_only_along_the_table_and_twice_as_once() -> None:
     for state in get_args(State):
-        for kind in ("start", "end"):
+        for kind in ORDER:
             to = moved_by(kind, state)
             assert to == state or to in MOVES[state]
             assert moved_by(kind, to) == to
