@@ -17,7 +17,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[Decimal, Decimal], Decimal]] = {
     ast.Sub: EXACT.subtract,
     ast.Mult: EXACT.multiply,
 }
-_FUNCTIONS: dict[str, Callable[..., Decimal]] = {"min": min, "max": max, "abs": abs}
+_FUNCTIONS: dict[str, Callable[..., Decimal]] = {"min": min, "max": max, "abs": EXACT.abs}
 _NUMBER = re.compile(r"^[0-9]{1,18}(\.[0-9]{1,12})?$")
 _LENGTH_MAX = 1000
 _NODES_MAX = 200
@@ -98,7 +98,7 @@ def _value(node: ast.expr, quantities: Mapping[str, Decimal], text: str) -> Deci
         left = _value(node.left, quantities, text)
         return _OPERATORS[type(node.op)](left, _value(node.right, quantities, text))
     if isinstance(node, ast.UnaryOp):
-        return -_value(node.operand, quantities, text)
+        return EXACT.minus(_value(node.operand, quantities, text))
     if isinstance(node, ast.Call):
         assert isinstance(node.func, ast.Name)  # noqa: S101 - checked when it was read
         return _FUNCTIONS[node.func.id](*(_value(arg, quantities, text) for arg in node.args))

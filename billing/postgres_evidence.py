@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 from psycopg import sql
@@ -11,6 +10,7 @@ from psycopg.rows import dict_row
 from billing.money import display, text_of, to_major
 from billing.postgres_facts import Connection
 from billing.price_book import content_hash
+from billing.tiers import total_of
 
 _INPUTS = (
     "SELECT role, content_hash, content FROM invoice_inputs JOIN rating_inputs"
@@ -88,8 +88,7 @@ def check_document(
     off = [
         str(line["ordinal"])
         for line in found["lines"]
-        if sum(Decimal(step["amount"]) for step in line["trace"])
-        != to_major(line["amount_minor"], found["currency"])
+        if total_of(line["trace"]) != to_major(line["amount_minor"], found["currency"])
     ]
     total = sign * sum(line["amount_minor"] for line in found["lines"])
     posting_key = f"{found['document_type']}:{found['id']}"

@@ -16,7 +16,7 @@ from billing.discount import Discount
 from billing.due import ChargePeriod, Piece
 from billing.money import EXACT, earned_minor, share, text_of, to_major
 from billing.pricing import Dimensions, price_events, price_quantity
-from billing.tiers import Step, Tier, graduated
+from billing.tiers import Step, Tier, graduated, total_of
 
 RATING_VERSION = "1"
 """Stored with every invoice: raised by whatever makes the same inputs give other amounts."""
@@ -57,8 +57,7 @@ class Target:
     trace: tuple[Step, ...]
 
     def __post_init__(self) -> None:
-        total = sum((Decimal(step["amount"]) for step in self.trace), Decimal(0))
-        if total != to_major(self.amount_minor, self.currency):
+        if total_of(self.trace) != to_major(self.amount_minor, self.currency):
             raise AssertionError(f"the steps of {self.key} do not add up to the amount")
 
 
@@ -280,7 +279,9 @@ def _fee(
 def _seats(
     charge: Charge, seats: Decimal, billed: ChargePeriod, discounts: Sequence[Discount]
 ) -> tuple[int, list[Step]]:
-    free = min(sum((one.units or Decimal(0) for one in discounts), Decimal(0)), seats)
+    free = Decimal(0)
+    for one in discounts:
+        free = min(EXACT.add(free, one.units or Decimal(0)), seats)
     tiers: Sequence[Tier] = charge.tiers_in(billed.currency)
     priced, steps = graduated(tiers, Decimal(0), EXACT.subtract(seats, free), begins=True)
     if free:

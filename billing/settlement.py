@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from billing.due import ChargePeriod
-from billing.money import text_of, to_major
+from billing.money import EXACT, text_of, to_major
 from billing.rating import LineKey, Target, worth_nothing
-from billing.tiers import Step
+from billing.tiers import Step, total_of
 
 
 class RepeatedLineError(Exception):
@@ -39,8 +39,7 @@ class Line:
     trace: tuple[Step, ...]
 
     def __post_init__(self) -> None:
-        total = sum((Decimal(step["amount"]) for step in self.trace), Decimal(0))
-        if total != to_major(self.amount_minor, self.target.currency):
+        if total_of(self.trace) != to_major(self.amount_minor, self.target.currency):
             raise AssertionError(f"the steps of {self.target.key} do not add up to the amount")
 
 
@@ -78,10 +77,10 @@ def corrections(
             before = to_major(-position.amount_minor, target.currency)
             step: Step = {
                 "step": "billed before",
-                "quantity": text_of(-position.quantity),
+                "quantity": text_of(EXACT.minus(position.quantity)),
                 "amount": text_of(before),
             }
-            quantity = target.quantity - position.quantity
+            quantity = EXACT.subtract(target.quantity, position.quantity)
             trace = (*target.trace, step)
             lines.append(Line(target, "correction", cause, quantity, delta_minor, trace))
     return lines

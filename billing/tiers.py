@@ -1,6 +1,6 @@
 """Prices of quantities: by tiers passed, by the tier reached, and by whole packages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -10,6 +10,14 @@ from billing.money import EXACT, text_of
 
 Step = dict[str, str]
 """One step of a trace; the `amount`s of all steps add up to the line's."""
+
+
+def total_of(trace: Iterable[Step]) -> Decimal:
+    """Return what the steps of a trace add up to, of however many digits."""
+    total = Decimal(0)
+    for step in trace:
+        total = EXACT.add(total, Decimal(step["amount"]))
+    return total
 
 
 @dataclass(frozen=True, slots=True)

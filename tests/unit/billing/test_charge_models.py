@@ -1,44 +1,12 @@
 """Worked examples of every model: computed by hand, or as public documentation shows them."""
 
 from collections.abc import Mapping
-from datetime import date
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from billing.due import Scope, due
-from billing.money import to_major
-from billing.pricing import Dimensions
-from billing.rating import PeriodInputs, Target, rate
-from tests.unit.billing.world import METERS, facts_of
-
-Quantities = Mapping[Dimensions, Decimal]
-
-
-def rated(
-    charge: str,
-    *quantities: Mapping[Any, Decimal],
-    currency: str = "USD",
-    start: str = "2013-01-01",
-    item: str = "",
-    state: Mapping[str, str] | None = None,
-    rounding: str = "half_away",
-) -> tuple[list[Target], Mapping[str, str]]:
-    """Rate January of a charge; returns the targets and the state that February starts from."""
-    book = f"""
-price_books: [{{key: book, versions: [
-  {{version: 1, currency: {currency}, rounding: {rounding}, charges: [{charge}]}}]}}]
-customers: [{{key: C, name: C, currency: {currency}, time_zone: Europe/Paris, subjects: [s]}}]
-subscriptions:
-- {{key: S, customer: C, start: {start}, items: [{{key: i, price_book: book{item}}}]}}
-"""
-    found = due(facts_of(METERS, book), {}, Scope("close", date(2013, 2, 1)))
-    targets, after = rate(PeriodInputs(found[0], "", quantities or ({},)), state or {})
-    for target in targets:
-        total = sum((Decimal(step["amount"]) for step in target.trace), Decimal(0))
-        assert total == to_major(target.amount_minor, currency)
-    return targets, after
+from tests.unit.billing.charges import Quantities, rated
 
 
 def cents(charge: str, quantity: str, **more: Any) -> int:
@@ -234,6 +202,23 @@ def test_a_formula_over_meters_is_priced_as_one_quantity() -> None:
     found: Quantities = {(("meter", "x"),): Decimal(7), (("meter", "y"),): Decimal(13)}
     target = rated(charge, found)[0][0]
     assert (target.quantity, target.amount_minor) == (Decimal(13), 650)
+
+
+def test_quantities_of_all_digits_there_are_stay_exact() -> None:
+    charge = (
+        "{key: a, model: formula, meters: {x: seats, y: departures},"
+        " formula: '-x + abs(y)', unit_price: '0.1'}"
+    )
+    most = Decimal("12345678901234567890.123456789012")
+    more = Decimal("-12345678901234567891.123456789012")
+    found: Quantities = {(("meter", "x"),): most, (("meter", "y"),): more}
+    assert rated(charge, found)[0][0].amount_minor == 10
+
+
+def test_an_allowance_that_no_decimal_holds_can_be_billed() -> None:
+    """30 of 31 days of one unit: 34.232258 units at 0.2922."""
+    charge = "{key: a, model: per_unit, meter: seats, unit_price: '0.2922', included: '1'}"
+    assert cents(charge, "35.20", start="2013-01-02") == 1000
 
 
 def test_times_of_day_have_prices_of_their_own() -> None:
