@@ -86,7 +86,7 @@ def _check_billed(
     subscription: Subscription, was: Subscription, until: datetime, fault: Fault
 ) -> None:
     """See that what was billed stays as it was."""
-    for name in ("customer", "start", "billed_from"):
+    for name in ("customer", "start", "anchor", "billed_from"):
         if getattr(was, name) != getattr(subscription, name):
             words = "end of its trial" if name == "billed_from" else name
             fault(f"it has been billed: its {words} does not change")

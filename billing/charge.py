@@ -14,10 +14,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from billing.charge_models import ADDITIVE, MODELS, Model, faults_of
 from billing.formula import Formula
 from billing.money import is_currency
+from billing.period import Cadence
 from billing.tiers import Tier
 
 _AMOUNT = re.compile(r"^-?[0-9]{1,18}(\.[0-9]{1,12})?$")
-_CADENCE = re.compile(r"^([1-9][0-9]?) (month|year)s?$")
+_CADENCE = re.compile(r"^([1-9][0-9]?) (day|week|month|quarter|year)s?$")
+_UNITS = {
+    "day": Cadence(days=1),
+    "week": Cadence(days=7),
+    "month": Cadence(months=1),
+    "quarter": Cadence(months=3),
+    "year": Cadence(months=12),
+}
 
 
 def parse_amount(value: object) -> Decimal:
@@ -177,7 +185,7 @@ class Charge(BaseModel):
         if len(set(dimensions)) != len(dimensions):
             raise ValueError(f"charge {self.key}: a dimension is named twice")
         if not _CADENCE.match(self.every):
-            raise ValueError(f"charge {self.key}: every {self.every} is not like 1 month, 1 year")
+            raise ValueError(f"charge {self.key}: every {self.every} is not like 2 weeks, 1 month")
         self._check_tiers()
         self._check_names()
         return self
@@ -246,11 +254,12 @@ class Charge(BaseModel):
         return (self.meter,) if self.meter is not None else tuple(sorted(self.meters.values()))
 
     @property
-    def months(self) -> int:
-        """How many calendar months a period of the charge has."""
+    def cadence(self) -> Cadence:
+        """How long a period of the charge is."""
         match = _CADENCE.match(self.every)
         assert match is not None  # noqa: S101 - held by the validator
-        return int(match.group(1)) * (12 if match.group(2) == "year" else 1)
+        count, unit = int(match.group(1)), _UNITS[match.group(2)]
+        return Cadence(count * unit.months, count * unit.days)
 
     @property
     def revenue_product(self) -> str:
@@ -262,7 +271,7 @@ class Charge(BaseModel):
         """What may not change from version to version of a price book."""
         return (
             MODELS[self.model].family,
-            self.months,
+            self.cadence,
             self.timing,
             self.meter,
             tuple(sorted(self.meters.items())),

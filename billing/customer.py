@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 
 from billing.charge import STRICT, Amount, Key
 from billing.discount import Discount
-from billing.period import midnight
+from billing.period import CALENDAR_MONTHS, Cadence, Grid, calendar, midnight
 from billing.price_book import Currency, Date
 
 
@@ -158,6 +158,24 @@ class Trial(BaseModel):
         return self
 
 
+_MONTH_DAYS = frozenset(str(day) for day in range(1, 32))
+
+
+def _parse_anchor(value: object) -> object:
+    if value in ("calendar", "anniversary"):
+        return value
+    if str(value) in _MONTH_DAYS:
+        return int(str(value))
+    try:
+        return value if isinstance(value, date) else date.fromisoformat(str(value))
+    except ValueError as error:
+        known = "calendar, anniversary, a day from 1 to 31 or a date"
+        raise ValueError(f"not {known}: {value}") from error
+
+
+Anchor = Annotated[Literal["calendar", "anniversary"] | int | date, BeforeValidator(_parse_anchor)]
+
+
 class Subscription(BaseModel):
     """A customer's agreement: which price books, since when, until when."""
 
@@ -167,21 +185,14 @@ class Subscription(BaseModel):
     customer: Key
     start: Date
     end: Date | None = None
-    anchor: Literal["calendar"] = "calendar"
+    anchor: Anchor = "calendar"
+    """Where whole periods begin: on the calendar, with the subscription's start, on a day of the
+    month (weeks and days then lie on the calendar), or counted from a date."""
+
     trial: Trial | None = None
     predecessor: Key | None = None
     """The one of the same customer that it follows, which has ended."""
     items: tuple[Item, ...] = Field(min_length=1, max_length=100)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_supported(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("anchor", "calendar") != "calendar":
-            name = data.get("key", "?")
-            raise ValueError(
-                f"subscription {name}: anchor {data['anchor']} is not supported yet, only calendar"
-            )
-        return data
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -208,3 +219,13 @@ class Subscription(BaseModel):
         if self.trial is not None and self.trial.then == "canceled":
             return self.billed_from if self.end is None else min(self.end, self.billed_from)
         return self.end
+
+    def grid(self, cadence: Cadence) -> Grid:
+        """Return where whole periods of a cadence begin."""
+        if self.anchor == "anniversary":
+            return Grid(cadence, self.billed_from)
+        if isinstance(self.anchor, date):
+            return Grid(cadence, self.anchor)
+        if isinstance(self.anchor, int) and cadence.months:
+            return Grid(cadence, CALENDAR_MONTHS.replace(day=self.anchor))
+        return calendar(cadence)

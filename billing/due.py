@@ -13,7 +13,7 @@ from billing.customer import Item, Subscription, instant
 from billing.discount import Discount
 from billing.facts import Assignment, Facts, first_charge, in_force
 from billing.money import Rounding
-from billing.period import Period, add_months, midnight, periods, whole_period
+from billing.period import Period, midnight, periods
 from pipelines.usage import ChangedUsage
 
 _EVER = datetime.min.replace(tzinfo=UTC)
@@ -176,8 +176,9 @@ def _due_of(
     zone = facts.zone_of(subscription)
     charge = first_charge(facts.versions(item), key)
     known = {period.starts_at for period in billed.get((subscription.key, item.key, key), ())}
+    grid = subscription.grid(charge.cadence)
     starts_on = max(item.start or subscription.start, subscription.billed_from)
-    all_periods = periods(starts_on, subscription.ends_on, charge.months, zone)
+    all_periods = periods(starts_on, subscription.ends_on, grid, zone)
     if charge.is_once:
         all_periods = islice(all_periods, 1)
     in_scope = takewhile(lambda period: scope.includes(period, charge.timing, zone), all_periods)
@@ -281,15 +282,13 @@ def again(facts: Facts, stored: BilledPeriod) -> ChargePeriod:
         assert charge is not None  # noqa: S101 - versions are immutable
         seats = next(q for _, _, q in _seats(item, charge, starts_on, ends_on))
         pieces.append(Piece(starts_on, ends_on, starts_at, ends_at, number, charge, seats))
-    months = pieces[0].charge.months
-    whole_from = whole_period(stored.starts_on, months)
+    whole = subscription.grid(pieces[0].charge.cadence).whole(stored.starts_on)
     period = Period(
         stored.starts_on,
         stored.ends_on,
         stored.starts_at,
         stored.ends_at,
-        whole_from,
-        add_months(whole_from, months),
+        *whole,
     )
     return _charge_period(facts, subscription, item, stored.key[2], period, tuple(pieces))
 

@@ -1,4 +1,4 @@
-"""Periods of a cadence: whole calendar months in the customer's zone, as contiguous instants."""
+"""Periods of a cadence, from an anchor, in the customer's zone, as contiguous instants."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,24 +41,75 @@ def add_months(month: date, count: int) -> date:
     return date(index // 12, index % 12 + 1, 1)
 
 
-def whole_period(on: date, months: int) -> date:
-    """Return the first day of the whole calendar period of `months` that a day lies in."""
-    return add_months(on, -((on.year * 12 + on.month - 1) % months))
+def whole_month(on: date) -> date:
+    """Return the first day of the month a day lies in."""
+    return on.replace(day=1)
 
 
-def periods(start_on: date, end_on: date | None, months: int, zone: ZoneInfo) -> Iterator[Period]:
-    """Yield the periods of `months` calendar months from a start, without end where none is given.
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """How long a period is: so many calendar months, or so many days."""
 
-    Boundaries lie on the calendar (a quarter starts in January, April, July, October); the first
-    and last period may be stubs.
+    months: int = 0
+    days: int = 0
+
+    def __post_init__(self) -> None:
+        assert (self.months > 0) != (self.days > 0)  # noqa: S101
+
+
+CALENDAR_MONTHS = date(2000, 1, 1)
+CALENDAR_DAYS = date(2001, 1, 1)
+"""A Monday, on which weeks begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where whole periods begin: every cadence before and after an anchor.
+
+    A month too short for the anchor's day begins its period on its last day, and the next one goes
+    back to the anchor's day: 31 January, 28 February, 31 March.
     """
-    whole_from = whole_period(start_on, months)
+
+    cadence: Cadence
+    anchor_on: date
+
+    def boundary(self, number: int) -> date:
+        """Return the day the period of a number begins; that at the anchor is 0."""
+        if self.cadence.days:
+            return self.anchor_on + timedelta(days=number * self.cadence.days)
+        month = add_months(self.anchor_on, number * self.cadence.months)
+        return month.replace(day=min(self.anchor_on.day, last_day(month).day))
+
+    def number(self, on: date) -> int:
+        """Return the number of the whole period a day lies in."""
+        if self.cadence.days:
+            return (on - self.anchor_on).days // self.cadence.days
+        months = 12 * (on.year - self.anchor_on.year) + on.month - self.anchor_on.month
+        number = months // self.cadence.months
+        return number if self.boundary(number) <= on else number - 1
+
+    def whole(self, on: date) -> tuple[date, date]:
+        """Return the whole period a day lies in, `[from, until)`."""
+        number = self.number(on)
+        return self.boundary(number), self.boundary(number + 1)
+
+
+def calendar(cadence: Cadence) -> Grid:
+    """Return the grid of the calendar: weeks from Monday, quarters from January."""
+    return Grid(cadence, CALENDAR_DAYS if cadence.days else CALENDAR_MONTHS)
+
+
+def periods(start_on: date, end_on: date | None, grid: Grid, zone: ZoneInfo) -> Iterator[Period]:
+    """Yield the periods of a grid from a start, without end where none is given.
+
+    The first and last period may be stubs.
+    """
     at = start_on
     while end_on is None or at < end_on:
-        whole_until = add_months(whole_from, months)
+        whole_from, whole_until = grid.whole(at)
         until = whole_until if end_on is None else min(whole_until, end_on)
         yield Period(at, until, midnight(at, zone), midnight(until, zone), whole_from, whole_until)
-        at, whole_from = until, whole_until
+        at = until
 
 
 def month_of(text: str) -> date:

@@ -11,7 +11,7 @@ from billing.ledger import (
     accrual_entries,
     recognition_entries,
 )
-from billing.period import add_months, last_day, whole_period
+from billing.period import add_months, last_day, whole_month
 from billing.postgres_facts import Connection
 
 _LINE = (
@@ -120,7 +120,7 @@ def post_month_ends(connection: Connection, tenant: str, month: date) -> dict[st
     if first is None or first[0] is None:
         return posted
     locked = locked_through(connection, tenant)
-    at = whole_period(first[0], 1)
+    at = whole_month(first[0])
     while at <= month:
         for entry in recognition_entries(_advance_lines(connection, tenant, at), at, locked):
             with connection.transaction():

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from billing.charge import Charge, parse_amount
 from billing.due import ChargePeriod, Piece
 from billing.money import text_of
-from billing.period import Period, add_months, midnight, whole_period
+from billing.period import Period, calendar, midnight
 from billing.price_book import BookVersion, PriceBook
 from billing.pricing import Dimensions
 from billing.rating import LineKey, PeriodInputs, Target, rate, worth_nothing
@@ -34,8 +34,7 @@ def quote(
     Raises:
         ValueError: something is given that the charge does not know.
     """
-    start = whole_period(on, charge.months)
-    end = add_months(start, charge.months)
+    start, end = calendar(charge.cadence).whole(on)
     starts_at, ends_at = midnight(start, _UTC), midnight(end, _UTC)
     billed = ChargePeriod(
         customer="quotation",

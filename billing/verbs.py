@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from billing.customer import SeatChange, Subscription
 from billing.facts import Facts, first_charge
-from billing.period import local_date, periods
+from billing.period import local_date
 
 When = date | str
 """A day, `now` or `period_end`."""
@@ -30,15 +29,12 @@ def day_of(when: When, subscription: Subscription, facts: Facts, at: datetime) -
 
 def _period_end(subscription: Subscription, facts: Facts, today: date) -> date:
     """Return when the longest period that a day lies in ends."""
-    zone = ZoneInfo("UTC")
     ends = [today]
     for item in subscription.items:
         for key in facts.charge_keys(item):
             charge = first_charge(facts.versions(item), key)
             if not charge.is_once:
-                starts_on = item.start or subscription.start
-                every = periods(min(starts_on, today), None, charge.months, zone)
-                ends.append(next(one.ends_on for one in every if today < one.ends_on))
+                ends.append(subscription.grid(charge.cadence).whole(today)[1])
     return max(ends)
 
 

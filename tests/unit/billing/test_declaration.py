@@ -118,7 +118,7 @@ subscriptions:
         ),
         "2.yaml:2: time_zone: not a time zone like America/New_York: Mars/Olympus",
         "2.yaml:4: start: not a date like 2013-01-31: 2013-1-1",
-        "2.yaml:5: subscription T: anchor start is not supported yet, only calendar",
+        "2.yaml:5: anchor: not calendar, anniversary, a day from 1 to 31 or a date: start",
     ]
 
 
@@ -132,7 +132,10 @@ subscriptions:
             "{key: a, model: per_unit, meter: seats, unit_price: '1', timing: advance}",
             "usage cannot be billed in advance",
         ),
-        ("{key: a, model: flat, amount: '1', every: 2 weeks}", "every 2 weeks is not like 1 month"),
+        (
+            "{key: a, model: flat, amount: '1', every: 2 fortnights}",
+            "every 2 fortnights is not like 2 weeks",
+        ),
         (
             "{key: a, model: graduated, meter: seats, tiers: [{up_to: '1', unit_price: '1'}]}",
             "the last tier, and only it, has up_to: null",

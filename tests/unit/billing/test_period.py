@@ -3,14 +3,17 @@ from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from billing.period import midnight, month_of, periods
+from billing.period import Cadence, Grid, calendar, midnight, month_of, periods
 
 NEW_YORK = ZoneInfo("America/New_York")
+UTC0 = ZoneInfo("UTC")
 
 
 def test_months_lie_in_the_customers_zone_over_a_change_of_clocks() -> None:
-    march = list(islice(periods(date(2013, 1, 1), None, 1, NEW_YORK), 3))[2]
+    march = list(islice(periods(date(2013, 1, 1), None, calendar(Cadence(1)), NEW_YORK), 3))[2]
     assert march.starts_at == datetime(2013, 3, 1, 5, tzinfo=UTC)
     assert march.ends_at == datetime(2013, 4, 1, 4, tzinfo=UTC)
     assert march.ends_at - march.starts_at == timedelta(days=31) - timedelta(hours=1)
@@ -19,22 +22,24 @@ def test_months_lie_in_the_customers_zone_over_a_change_of_clocks() -> None:
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kathmandu", "America/Sao_Paulo"])
 @pytest.mark.parametrize("months", [1, 3, 12])
 def test_periods_are_contiguous(zone: str, months: int) -> None:
-    found = list(islice(periods(date(2012, 2, 29), None, months, ZoneInfo(zone)), 60))
+    found = list(
+        islice(periods(date(2012, 2, 29), None, calendar(Cadence(months)), ZoneInfo(zone)), 60)
+    )
     assert all(one.ends_at == other.starts_at for one, other in pairwise(found))
     assert all(one.whole_until == other.whole_from for one, other in pairwise(found))
 
 
 def test_quarters_and_years_lie_on_the_calendar() -> None:
-    first, second = islice(periods(date(2013, 2, 10), None, 3, NEW_YORK), 2)
+    first, second = islice(periods(date(2013, 2, 10), None, calendar(Cadence(3)), NEW_YORK), 2)
     assert (first.starts_on, first.ends_on) == (date(2013, 2, 10), date(2013, 4, 1))
     assert (first.whole_from, first.whole_until) == (date(2013, 1, 1), date(2013, 4, 1))
     assert (second.starts_on, second.ends_on) == (date(2013, 4, 1), date(2013, 7, 1))
-    year = next(periods(date(2013, 2, 10), None, 12, NEW_YORK))
+    year = next(periods(date(2013, 2, 10), None, calendar(Cadence(12)), NEW_YORK))
     assert (year.whole_from, year.ends_on) == (date(2013, 1, 1), date(2014, 1, 1))
 
 
 def test_the_last_period_ends_with_the_subscription() -> None:
-    found = list(periods(date(2013, 1, 1), date(2013, 2, 15), 1, NEW_YORK))
+    found = list(periods(date(2013, 1, 1), date(2013, 2, 15), calendar(Cadence(1)), NEW_YORK))
     assert [one.ends_on for one in found] == [date(2013, 2, 1), date(2013, 2, 15)]
 
 
@@ -48,3 +53,48 @@ def test_a_midnight_that_the_clock_skips_is_the_moment_it_skips() -> None:
 def test_a_month_is_written_in_one_way(text: str) -> None:
     with pytest.raises(ValueError, match=r"match|month|unconverted"):
         month_of(text)
+
+
+def test_a_day_that_a_month_lacks_is_its_last_and_comes_back_in_the_next() -> None:
+    found = islice(periods(date(2012, 1, 31), None, Grid(Cadence(1), date(2012, 1, 31)), UTC0), 4)
+    assert [one.ends_on for one in found] == [
+        date(2012, 2, 29),
+        date(2012, 3, 31),
+        date(2012, 4, 30),
+        date(2012, 5, 31),
+    ]
+
+
+def test_an_anniversary_of_a_leap_day_is_its_own_every_fourth_year() -> None:
+    found = islice(periods(date(2012, 2, 29), None, Grid(Cadence(12), date(2012, 2, 29)), UTC0), 4)
+    assert [one.ends_on for one in found] == [
+        date(2013, 2, 28),
+        date(2014, 2, 28),
+        date(2015, 2, 28),
+        date(2016, 2, 29),
+    ]
+
+
+def test_weeks_of_the_calendar_begin_on_mondays() -> None:
+    first, second = islice(periods(date(2013, 3, 7), None, calendar(Cadence(days=7)), NEW_YORK), 2)
+    assert (first.whole_from, first.ends_on) == (date(2013, 3, 4), date(2013, 3, 11))
+    assert second.ends_at - second.starts_at == timedelta(days=7)
+    assert first.ends_at - first.starts_at == timedelta(days=4) - timedelta(hours=1)
+
+
+@given(
+    st.dates(date(1990, 1, 1), date(2090, 1, 1)),
+    st.dates(date(1990, 1, 1), date(2090, 1, 1)),
+    st.one_of(
+        st.builds(Cadence, months=st.integers(1, 40)), st.builds(Cadence, days=st.integers(1, 40))
+    ),
+)
+def test_every_day_lies_in_the_one_whole_period_that_says_so(
+    anchor: date, on: date, cadence: Cadence
+) -> None:
+    grid = Grid(cadence, anchor)
+    start, end = grid.whole(on)
+    assert start <= on < end
+    assert grid.whole(start) == grid.whole(end - timedelta(days=1)) == (start, end)
+    assert grid.whole(end)[0] == end
+    assert grid.whole(anchor)[0] == anchor

@@ -309,3 +309,50 @@ price_books:
     assert {x[3]: x[4] for x in lines(store)} == {
         "kwh (other)": 900, "kwh (night)": 300, "each": 150 + 120,
     }  # fmt: skip
+
+
+def test_periods_of_an_anchor_are_billed_from_it_and_one_cut_short_by_its_days(
+    usage: FakeUsage,
+) -> None:
+    book = """
+price_books:
+- key: club
+  versions:
+  - {version: 1, effective_from: 2013-01-01, currency: USD, charges: [
+     {key: monthly, model: flat, amount: "31.00", timing: arrears},
+     {key: weekly, model: flat, amount: "7.00", every: 1 week, timing: arrears}]}
+customers:
+- {key: A, name: A, currency: USD, time_zone: America/New_York}
+- {key: B, name: B, currency: USD, time_zone: America/New_York}
+subscriptions:
+- {key: S-A, customer: A, start: 2013-01-31, end: 2013-03-16, anchor: anniversary,
+   items: [{key: main, price_book: club}]}
+- {key: S-B, customer: B, start: 2013-03-13, end: 2013-03-19, anchor: 15,
+   items: [{key: main, price_book: club}]}
+"""
+    store = FakeStore([facts_of(METERS, book)])
+    run(store, usage, Scope("bill", date(2013, 4, 1)))
+    billed = [
+        (str(d.bill_on), x.target.key.charge, x.amount_minor)
+        for d in store.documents
+        for x in d.lines
+        if d.customer == "A"
+    ]
+    weeks = [("2013-02-07", "weekly", 700), ("2013-02-14", "weekly", 700)]
+    assert billed[:2] == weeks
+    assert [row for row in billed if row[1] == "monthly"] == [
+        ("2013-02-28", "monthly", 3100),
+        ("2013-03-16", "monthly", 1600),
+    ]
+    other = [
+        (str(d.bill_on), x.target.key.charge, x.amount_minor)
+        for d in store.documents
+        for x in d.lines
+        if d.customer == "B"
+    ]
+    assert other == [
+        ("2013-03-15", "monthly", 221),
+        ("2013-03-18", "weekly", 500),
+        ("2013-03-19", "monthly", 400),
+        ("2013-03-19", "weekly", 100),
+    ]
