@@ -29,6 +29,11 @@ class Allowance:
             carried.append((Decimal(units), int(age)))
         return cls(rollover, carried if rollover is not None else [])
 
+    @property
+    def is_used_up(self) -> bool:
+        """True where nothing is free any more."""
+        return not self.left and not self.carried
+
     def include(self, units: Decimal) -> None:
         """Add what a period, or a part of one, includes."""
         self.left = EXACT.add(self.left, units)

@@ -232,8 +232,9 @@ def _billable(
     """Return how much of a quantity is priced, and what is free."""
     steps: list[Step] = []
     for name, free in (("discount", coupons), ("included", allowance)):
-        taken = free.take(max(quantity, Decimal(0)))
-        if taken:
+        if free.is_used_up or quantity <= 0:
+            continue
+        if taken := free.take(quantity):
             steps.append({"step": name, "quantity": text_of(taken), "amount": "0"})
             quantity = EXACT.subtract(quantity, taken)
     return quantity, steps

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from fractions import Fraction
-from math import ceil
 
 from billing.money import EXACT, text_of
 
@@ -101,7 +99,9 @@ def stairstep(tiers: Sequence[Tier], quantity: Decimal) -> tuple[Decimal, list[S
 
 def packages(size: Decimal, price: Decimal, quantity: Decimal) -> tuple[Decimal, list[Step]]:
     """Return what a quantity costs in packages; a begun one counts whole, none is below zero."""
-    count = Decimal(max(ceil(Fraction(quantity) / Fraction(size)), 0))
+    count = max(EXACT.divide_int(quantity, size), Decimal(0))
+    if EXACT.multiply(count, size) < quantity:
+        count = EXACT.add(count, Decimal(1))
     amount = EXACT.multiply(count, price)
     if not count:
         return amount, []
