@@ -5,6 +5,7 @@
 attribute, an odd spelling of a time - sends the request the exact way, event by event.
 """
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -206,22 +207,24 @@ def _plain_data(
 
 def _packed_times(times: list[str], reception: Reception) -> bytes | None:
     """Return the times in microseconds since 1970, or None where one of them is unusual."""
-    times_us = _few_times_us(times) if len(times) <= SMALL else _many_times_us(times)
-    if times_us is None:
-        return None
     first_us, last_us = reception.time_range_us()
-    if len(times_us) and (times_us.min() < first_us or times_us.max() > last_us):
+    if len(times) <= SMALL:
+        few_us = _few_times_us(times)
+        if few_us is None or not all(first_us <= time_us <= last_us for time_us in few_us):
+            return None
+        return array("q", few_us).tobytes()
+    times_us = _many_times_us(times)
+    if times_us is None or times_us.min() < first_us or times_us.max() > last_us:
         return None
     return bytes(times_us.tobytes())
 
 
-def _few_times_us(times: list[str]) -> Any:
-    """Return the times as an array, or None."""
+def _few_times_us(times: list[str]) -> list[int] | None:
+    """Return the times, or None where one of them is unusual."""
     moments = [rules.parse_time(time) for time in times]
     if None in moments:
         return None
-    times_us = [rules.microseconds(moment) for moment in moments if moment is not None]
-    return np.array(times_us, dtype=np.int64)
+    return [rules.microseconds(moment) for moment in moments if moment is not None]
 
 
 def _many_times_us(times: list[str]) -> Any:
