@@ -147,13 +147,38 @@ def _validate(
                 continue  # its elements were there, and have faults of their own
             steps: Path = (*path, *detail["loc"])
             line = tree.line_of(steps)
-            found.faults.append(Fault(tree.file, line, _message(schema, detail)))
+            found.faults.append(Fault(tree.file, line, _message(schema, detail, thing)))
         return None
 
 
-def _message(schema: type[BaseModel], detail: Mapping[str, Any]) -> str:
+def _where(loc: Path, thing: Any) -> str:
+    """Return the place of a fault as a reader finds it: `charge departures: tiers[1].up_to`."""
+    named, where = "", ""
+    for index, step in enumerate(loc):
+        thing = _inner(thing, step)
+        if isinstance(step, str):
+            where += f".{step}" if where else step
+            continue
+        where += f"[{step}]"
+        if index == 1 and loc[0] == "versions" and (number := _inner(thing, "version")):
+            named, where = f"version {number}", ""
+        if index == 3 and loc[2] == "charges" and (key := _inner(thing, "key")):
+            named, where = f"charge {key}", ""
+    return ": ".join(part for part in (named, where) if part)
+
+
+def _inner(thing: Any, step: str | int) -> Any:
+    """Return what stands at a step; None where the file has nothing there."""
+    if isinstance(thing, dict):
+        return thing.get(step)
+    if isinstance(thing, list) and isinstance(step, int) and step < len(thing):
+        return thing[step]
+    return None
+
+
+def _message(schema: type[BaseModel], detail: Mapping[str, Any], thing: Any) -> str:
     """Return a fault in words of the file, not of the validator."""
-    where = ".".join(str(step) for step in detail["loc"])
+    where = _where(detail["loc"], thing)
     text = str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "expression":
         places = detail["ctx"]

@@ -5,6 +5,7 @@ written, for the schema to read. Every fault names file and line, and all are re
 """
 
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -66,6 +67,16 @@ def read_yaml(text: str, file: str) -> Tree:
     if root is not None:
         tree.value = _Builder(tree).value_of(root, ())
     return tree
+
+
+def write_yaml(value: Any) -> str:
+    """Return plain values as YAML that `read_yaml` reads back; text that looks otherwise quoted."""
+    writer = YAML(typ="safe", pure=True)
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    writer.default_flow_style = False
+    out = StringIO()
+    writer.dump(value, out)
+    return out.getvalue()
 
 
 @dataclass(slots=True)

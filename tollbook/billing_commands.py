@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from infra.embedded.errors import StackError
-from tollbook import invoice_commands, price_book_commands
+from tollbook import invoice_commands, price_book_commands, price_book_versions
 from tollbook.screen import Cell, Column, count_of, show, table_of
 from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
 
@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command()(close)
     invoice_commands.register(app)
     price_book_commands.register(app)
+    price_book_versions.register(app)
 
 
 def apply(

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from infra.embedded.errors import StackError
 from tollbook.command_group import group
+from tollbook.price_book_versions import chosen
 from tollbook.screen import Cell, Column, amounts, bold, grouped, show, table_of
 
 
@@ -50,7 +51,7 @@ def rate(
     if used < 0:
         raise StackError(f"a quantity is not below zero: {quantity}", "Give what was used.")
     values = dict(_pair(text) for text in given or ())
-    found = _rated(_chosen(book, price_book), charge, used, version, currency, values)
+    found = _rated(chosen(book, price_book), charge, used, version, currency, values)
     if as_json:
         print(json.dumps(found))
         return
@@ -77,24 +78,6 @@ def quote_table(found: Mapping[str, Any]) -> Table:
     ]
     rows.append((bold("total"), "", found["currency"], bold(grouped(found["amount"]))))
     return table_of([Column("step"), *amounts("quantity", "unit price", "amount")], rows)
-
-
-def _chosen(file: Path, key: str | None) -> Any:
-    from tollbook.billing_wiring import read_files  # noqa: PLC0415
-
-    declared = read_files([file])
-    if declared.faults:
-        faults = "; ".join(str(fault) for fault in sorted(declared.faults))
-        raise StackError(faults, "Mend that first.")
-    books = declared.price_books
-    if key is None and len(books) == 1:
-        return next(iter(books.values()))
-    if key not in books:
-        raise StackError(
-            f"{file} has no price book {key}" if key else f"{file} has {len(books)} price books",
-            f"Choose with --price-book: {', '.join(books) or 'there is none'}.",
-        )
-    return books[key]
 
 
 def _rated(

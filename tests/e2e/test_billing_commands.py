@@ -159,6 +159,23 @@ def test_usage_without_an_owner_is_named(billed: EmbeddedStack) -> None:
     assert not [row for row in rows if row["subject"].startswith("acme")]
 
 
+def test_a_price_book_is_listed_exported_and_compared(
+    billed: EmbeddedStack, tmp_path: Path
+) -> None:
+    [row] = tollbook(billed, "price-book", "list", "payments")
+    assert (row["version"], row["state"], row["charges"]) == (1, "published", 3)
+    done = run_tollbook("price-book", "export", "payments", "--data-dir", str(billed.data_dir))
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "payments.yaml"
+    file.write_text(done.stdout)
+    [applied] = tollbook(billed, "apply", str(file))
+    assert (applied["key"], applied["outcome"]) == ("payments", "unchanged")
+    file.write_text(done.stdout.replace("'2.9'", "'3.1'"))
+    found = tollbook(billed, "price-book", "diff", "payments@1", str(file))
+    change = {"charge": "cards", "field": "percent", "before": "2.9", "after": "3.1"}
+    assert found == {"added": [], "removed": [], "changed": [change]}
+
+
 def test_names_are_printed_as_they_are(billed: EmbeddedStack) -> None:
     tollbook(billed, "bill", "--through", str(THIS_MONTH))
     number = tollbook(billed, "invoice", "list")[0]["number"]

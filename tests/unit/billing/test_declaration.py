@@ -107,9 +107,9 @@ subscriptions:
 """
     assert faults_of(book, customers) == [
         "1.yaml:3: unknown key colour",
-        "1.yaml:5: versions.0.currency: not a currency of ISO 4217: EURO",
+        "1.yaml:5: version 1: currency: not a currency of ISO 4217: EURO",
         "1.yaml:6: charge a: model volume needs tiers",
-        f"1.yaml:7: versions.0.charges.1.amount: {NO_AMOUNT}: abc",
+        f"1.yaml:7: charge b: amount: {NO_AMOUNT}: abc",
         "1.yaml:8: charge c: model per_unit takes no round_each",
         "1.yaml:9: charge d: its price cannot change within a period",
         (

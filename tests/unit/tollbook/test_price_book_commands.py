@@ -1,5 +1,6 @@
-"""`tollbook price-book rate` names what a book does not have."""
+"""`tollbook price-book` names what a book does not have, and what changed."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,26 @@ def test_what_cannot_be_rated_is_named(
     with pytest.raises(StackError) as error:
         rate(tmp_path, *arguments)
     assert told in str(error.value)
+
+
+def test_a_diff_of_files_needs_no_stack(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    old.write_text(BOOK)
+    new.write_text(BOOK.replace('"0.5"', '"0.75"'))
+
+    def diff(*arguments: str) -> str:
+        done = CliRunner().invoke(build(), ["price-book", "diff", *arguments])
+        if done.exception is not None:
+            raise done.exception
+        return done.stdout
+
+    assert diff(str(old), f"{new}@1").split() == [
+        *("charge", "what", "before", "after", "calls", "unit_price", "0.5", "0.75")
+    ]
+    assert diff(str(old), str(old)) == "They do not differ.\n"
+    change = {"charge": "calls", "field": "unit_price", "before": "0.5", "after": "0.75"}
+    assert json.loads(diff(str(old), str(new), "--json")) == {
+        "added": [], "removed": [], "changed": [change]
+    }  # fmt: skip
+    with pytest.raises(StackError, match=r"price book book has no version 9. It has 1."):
+        diff(str(old), f"{new}@9")
