@@ -11,7 +11,7 @@ ifneq ($(shell cat $(SETUP) 2>/dev/null),$(shell pwd -P))
 $(shell rm -f $(SETUP))
 endif
 
-.PHONY: help setup demo test check format format-check lint types tidy lock bench clean
+.PHONY: help setup demo test test-stacks test-parts check format format-check lint types tidy lock bench clean
 
 help: ## Print this list.
 	@echo "make TARGET:"
@@ -27,7 +27,15 @@ demo: $(SETUP) ## Run a year of flights from event to balanced ledger, on real s
 	@$(RUN) -m tollbook.cli demo
 
 test: $(SETUP) ## Run all tests, on real servers.
-	@$(RUN) -m pytest
+	@$(MAKE) --no-print-directory -j2 test-stacks test-parts
+
+test-stacks: $(SETUP)
+	@$(RUN) -m pytest tests/crash tests/e2e
+
+# Beside them; printed when it has ended.
+test-parts: $(SETUP)
+	@$(RUN) -m pytest tests --ignore=tests/crash --ignore=tests/e2e \
+	  > .venv/test-parts.log 2>&1; status=$$?; cat .venv/test-parts.log; exit $$status
 
 check: format-check lint types tidy test ## Run what CI runs: format, lint, types, tidy, tests.
 
