@@ -93,7 +93,7 @@ def test_each_identity_counts_once_whatever_subject_log_or_body_its_copies_have(
         assert answers(known, truth, number) == before
     assert copies_counted(known, truth, third.number) == {}
 
-    path = f"/v1/cuts/{third.number}/changes?since={second.number}"
+    path = f"/v1/cuts/{third.number}/changes?since={second.number}&limit=500"
     changed = ask(known, path)["items"]
     touched = {row["subject"] for row in changed if row["meter"] == "audit_copies_units"}
     assert touched >= {event["subject"] for event in truth.events[50:150]}
