@@ -1,0 +1,63 @@
+"""What expires of wallets: holds that were not settled in time, and grants. Done again, nothing."""
+
+from datetime import UTC, datetime
+
+from billing.postgres_facts import Connection
+from billing.postgres_wallets import (
+    Cause,
+    Wallet,
+    ask_for_more,
+    end_grants,
+    lock_wallet,
+    read_grants,
+    read_parts,
+    record,
+)
+from billing.wallet import expire, release
+
+_DUE = """
+    SELECT wallet, expires_at FROM wallet_holds
+    WHERE tenant = %(tenant)s AND state = 'open' AND expires_at <= %(now)s
+    UNION SELECT wallet, expires_at FROM wallet_grants
+    WHERE tenant = %(tenant)s AND expires_at <= %(now)s AND left_minor > held_minor + settled_minor
+    ORDER BY 2, 1
+"""
+
+
+def expire_due(connection: Connection, tenant: str, now: datetime) -> int:
+    """Let all of a tenant's wallets expire what is due by now, in order; returns how many did."""
+    due = connection.execute(_DUE, {"tenant": tenant, "now": now}).fetchall()
+    return sum(expire_wallet(connection, tenant, key, at) for key, at in due)
+
+
+def expire_wallet(connection: Connection, tenant: str, key: str, at: datetime) -> bool:
+    """Let a wallet expire what is over at an instant; returns whether anything was.
+
+    What happened after that instant already is not preceded: it counts as expired then.
+    """
+    with connection.transaction():
+        wallet = lock_wallet(connection, tenant, key)
+        last = connection.execute(
+            "SELECT at FROM wallet_movements WHERE tenant = %s AND wallet = %s"
+            " ORDER BY sequence DESC LIMIT 1",
+            (tenant, key),
+        ).fetchone()
+        cause = Cause("schedule", max(at, last[0] if last else at).astimezone(UTC), "it expired")
+        lapsed = _lapse_holds(connection, wallet, at, cause)
+        grants = read_grants(connection, tenant, key, "left_minor > held_minor + settled_minor")
+        movements = expire(grants.values(), at)
+        end_grants(connection, wallet, movements, cause, "breakage")
+        if movements:
+            ask_for_more(connection, wallet, cause.at)
+    return bool(movements) or lapsed
+
+
+def _lapse_holds(connection: Connection, wallet: Wallet, at: datetime, cause: Cause) -> bool:
+    rows = connection.execute(
+        "UPDATE wallet_holds SET state = 'expired' WHERE tenant = %s AND wallet = %s"
+        " AND state = 'open' AND expires_at <= %s RETURNING hold",
+        (wallet.tenant, wallet.key, at),
+    ).fetchall()
+    for (hold,) in sorted(rows):
+        record(connection, wallet, release(read_parts(connection, wallet, hold)), cause, hold=hold)
+    return bool(rows)
