@@ -85,14 +85,12 @@ class PostgresRuns:
         """Return the periods that are billed, in order."""
         found: dict[ChargeKey, list[BilledPeriod]] = defaultdict(list)
         rows = self.connection.execute(
-            "SELECT subscription, item, charge, starts_at, ends_at, starts_on, ends_on, pieces"
-            " FROM billed_periods WHERE tenant = %s ORDER BY starts_at",
+            f"SELECT {BILLED} FROM billed_periods WHERE tenant = %s ORDER BY starts_at",
             (self.tenant,),
         ).fetchall()
-        for *charge_key, starts_at, ends_at, starts_on, ends_on, pieces in rows:
-            key = (charge_key[0], charge_key[1], charge_key[2])
-            parts = tuple(_piece(piece) for piece in pieces)
-            found[key].append(BilledPeriod(key, starts_at, ends_at, starts_on, ends_on, parts))
+        for row in rows:
+            period = to_billed(row)
+            found[period.key].append(period)
         return found
 
     def settled(self) -> Mapping[str, int]:
@@ -127,6 +125,18 @@ class PostgresRuns:
         """Issue a draft in one transaction; returns the documents."""
         with self.connection.transaction():
             return issue(self.connection, run.run_id, cut, draft)
+
+
+BILLED = "subscription, item, charge, starts_at, ends_at, starts_on, ends_on, pieces"
+"""The columns of a billed period."""
+
+
+def to_billed(row: Sequence[Any]) -> BilledPeriod:
+    """Return a billed period as its row says."""
+    subscription, item, charge, starts_at, ends_at, starts_on, ends_on, pieces = row
+    key = (subscription, item, charge)
+    parts = tuple(_piece(piece) for piece in pieces)
+    return BilledPeriod(key, starts_at, ends_at, starts_on, ends_on, parts)
 
 
 def _moment(text: str) -> date | datetime:

@@ -44,7 +44,17 @@ class Run:
     cut_number: int
 
 
-class RunStore(Protocol):
+class Carried(Protocol):
+    """What earlier periods leave to those that are rated."""
+
+    def issued(self, subscription: str) -> Mapping[PeriodKey, int]:
+        """Return what all issued lines of each charge and period of a subscription add up to."""
+
+    def state_after(self, key: ChargeKey, before: datetime) -> State:
+        """Return the state that the charge's last period before a moment ended with."""
+
+
+class RunStore(Carried, Protocol):
     """What a run needs of the database, for one tenant."""
 
     tenant: str
@@ -75,12 +85,6 @@ class RunStore(Protocol):
 
     def settled(self) -> Mapping[str, int]:
         """Return up to which cut each subscription's billed periods have been corrected."""
-
-    def issued(self, subscription: str) -> Mapping[PeriodKey, int]:
-        """Return what all issued lines of each charge and period of a subscription add up to."""
-
-    def state_after(self, key: ChargeKey, before: datetime) -> State:
-        """Return the state that the charge's last period before a moment ended with."""
 
     def issue(self, run: Run, cut: Cut, draft: Draft) -> list[Document]:
         """Issue a draft in one transaction; returns the documents."""
@@ -184,7 +188,7 @@ def prepare(
     candidates = with_followers(facts, billed, candidates)
     answers = Answers(usage, facts, cut)
     answers.ask([*falling_due, *candidates])
-    rated = _fold(store, facts, answers, billed, [*falling_due, *candidates])
+    rated = fold(store, facts, answers, billed, [*falling_due, *candidates])
     are_due = {(one.charge_key, one.period.starts_at) for one in falling_due}
     rated_due: list[Rated] = []
     rated_again: list[Rated] = []
@@ -195,8 +199,8 @@ def prepare(
     return _drafts(facts, scope, rated_due, rated_again, sorted(now_settled), answers)
 
 
-def _fold(
-    store: RunStore,
+def fold(
+    carried: Carried,
     facts: Facts,
     answers: Answers,
     billed: Mapping[ChargeKey, Sequence[BilledPeriod]],
@@ -207,14 +211,14 @@ def _fold(
     Commitments come last: they count what the others come to.
     """
     rated: list[Rated] = []
-    spending = Spending(store.issued, billed)
+    spending = Spending(carried.issued, billed)
     ordered = sorted(wanted, key=lambda p: (*_comes_last(p), p.charge_key, p.period.starts_at))
     for key, own in groupby(ordered, key=lambda p: p.charge_key):
         state: State | None = None
         until: datetime | None = None
         for period in own:
             if state is None or period.period.starts_at != until:
-                state = store.state_after(key, period.period.starts_at)
+                state = carried.state_after(key, period.period.starts_at)
             until = period.period.ends_at
             charge = period.pieces[0].charge
             unit = facts.units.get(charge.meter or "", "")

@@ -14,7 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from infra.embedded.errors import StackError
-from tollbook import invoice_commands, price_book_commands, price_book_versions
+from tollbook import (
+    invoice_commands,
+    price_book_backtest,
+    price_book_commands,
+    price_book_versions,
+)
 from tollbook.screen import Cell, Column, count_of, show, table_of
 from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
 
@@ -35,6 +40,7 @@ def register(app: typer.Typer) -> None:
     invoice_commands.register(app)
     price_book_commands.register(app)
     price_book_versions.register(app)
+    price_book_backtest.register(app)
 
 
 def apply(
@@ -125,17 +131,19 @@ def close(
 
 
 @contextmanager
-def shown_progress(*, quiet: bool) -> Iterator[Any]:
+def shown_progress(
+    *, quiet: bool, waiting: str = "waiting for the cut", doing: str = "issuing"
+) -> Iterator[Any]:
     """Yield what shows the progress of a run, on a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
     hidden = quiet or not console.is_terminal
     shown = Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=hidden)
     with shown:
-        task = shown.add_task("waiting for the cut", total=None)
+        task = shown.add_task(waiting, total=None)
 
         def update(done: int, total: int) -> None:
-            shown.update(task, description="issuing", completed=done, total=total)
+            shown.update(task, description=doing, completed=done, total=total)
 
         yield update
 

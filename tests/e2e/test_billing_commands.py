@@ -176,6 +176,24 @@ def test_a_price_book_is_listed_exported_and_compared(
     assert found == {"added": [], "removed": [], "changed": [change]}
 
 
+def test_a_draft_is_tried_on_what_was_billed(billed: EmbeddedStack, tmp_path: Path) -> None:
+    tollbook(billed, "bill", "--through", str(THIS_MONTH))
+    file = tmp_path / "draft.yaml"
+    file.write_text(FACTS.replace('percent: "2.9"', 'percent: "9.9"'))
+    words = ("price-book", "backtest", str(file), "--price-book", "payments", "--data-dir")
+    days = ("--from", str(LAST_MONTH), "--to", str(THIS_MONTH))
+    done = run_tollbook(*words, str(billed.data_dir), *days, "--json")
+    found = json.loads(done.stdout)
+    [shop] = found["customers"]
+    # Of 10, 10 and 0.50 each by itself: 0.59 + 0.59 + 0.31, and 1.29 + 1.29 + 0.35.
+    assert (shop["customer"], shop["difference_minor"]) == ("SHOP", 293 - 149)
+    assert shop["before"] == tollbook(billed, "invoice", "list", "--customer", "SHOP")[0]["total"]
+    done = run_tollbook(*words, str(billed.data_dir), *days, "--fail-if-bill-up-by", "20%")
+    assert done.returncode == 3
+    assert "customer SHOP: 2.93 to 4.37 EUR, 49.15 %" in done.stderr
+    assert "1 customer: 1 would have paid more" in done.stdout
+
+
 def test_names_are_printed_as_they_are(billed: EmbeddedStack) -> None:
     tollbook(billed, "bill", "--through", str(THIS_MONTH))
     number = tollbook(billed, "invoice", "list")[0]["number"]
