@@ -39,8 +39,10 @@ def check(declared: Declarations, known: Known) -> None:
     for key, book in declared.price_books.items():
         merged = _merged(declared, books.get(key), book)
         if merged is not None:
-            books[key] = merged
             _check_charges(declared, merged, meters)
+            kept = tuple(version for version in merged.versions if not version.is_draft)
+            if kept:
+                books[key] = merged.model_copy(update={"versions": kept})
     _check_other_books(declared, known, meters)
     after = Facts(
         revision=known.facts.revision,

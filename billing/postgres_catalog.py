@@ -23,6 +23,7 @@ from billing.postgres_facts import (
     next_revision,
     raise_revision,
 )
+from billing.postgres_price_books import publish, write_draft
 from billing.postgres_subscriptions import Cause, Written, record
 from billing.postgres_touched import is_narrow, load_touched
 from billing.price_book import content_hash, to_content
@@ -150,26 +151,16 @@ def _apply_books(
     for key, book in declared.price_books.items():
         before = facts.price_books.get(key)
         published = {version.version for version in before.versions} if before else set()
-        fresh = [version for version in book.versions if version.version not in published]
-        for version in fresh:
-            content = to_content(version)
-            connection.execute(
-                "INSERT INTO price_book_versions VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-                (
-                    tenant,
-                    key,
-                    version.version,
-                    version.effective_from,
-                    version.currency,
-                    Jsonb(content),
-                    content_hash(content),
-                    revision,
-                ),
-            )
-        names = ", ".join(str(version.version) for version in fresh)
-        outcome = "unchanged" if not fresh else "changed" if before else "created"
-        detail = f"version{'s' * (len(fresh) > 1)} {names}" if fresh else ""
-        applied.append(Applied("price book", key, outcome, detail))
+        words = []
+        for version in book.versions:
+            if version.is_draft:
+                if write_draft(connection, tenant, key, version):
+                    words.append(f"draft of version {version.version}")
+            elif version.version not in published:
+                publish(connection, tenant, key, version, revision)
+                words.append(f"version {version.version}")
+        outcome = "unchanged" if not words else "changed" if before else "created"
+        applied.append(Applied("price book", key, outcome, ", ".join(words)))
     return applied
 
 

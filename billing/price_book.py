@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from datetime import date
 from itertools import pairwise
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
@@ -41,6 +41,8 @@ class BookVersion(BaseModel):
     effective_from: Date | None = None
     currency: Currency
     rounding: Rounding = "half_away"
+    status: Literal["draft", "published"] = "published"
+    """A draft prices nothing, and may change until it is published."""
     charges: tuple[Charge, ...] = Field(min_length=1, max_length=10_000)
 
     @model_validator(mode="after")
@@ -55,6 +57,11 @@ class BookVersion(BaseModel):
                     what = "is a commitment too" if name in by_key else "is not in this version"
                     raise ValueError(f"charge {charge.key} counts {name}, which {what}")
         return self
+
+    @property
+    def is_draft(self) -> bool:
+        """True where it prices nothing yet."""
+        return self.status == "draft"
 
     def charge(self, key: str) -> Charge | None:
         """Return the charge of a key, or None where this version has none."""

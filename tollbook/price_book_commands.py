@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +11,7 @@ from rich.table import Table
 from infra.embedded.errors import StackError
 from tollbook.command_group import group
 from tollbook.price_book_versions import chosen
+from tollbook.price_quotes import rated
 from tollbook.screen import Cell, Column, amounts, bold, grouped, show, table_of
 
 
@@ -51,7 +50,7 @@ def rate(
     if used < 0:
         raise StackError(f"a quantity is not below zero: {quantity}", "Give what was used.")
     values = dict(_pair(text) for text in given or ())
-    found = _rated(chosen(book, price_book), charge, used, version, currency, values)
+    found = rated(chosen(book, price_book), charge, used, version, currency, values)
     if as_json:
         print(json.dumps(found))
         return
@@ -78,45 +77,3 @@ def quote_table(found: Mapping[str, Any]) -> Table:
     ]
     rows.append((bold("total"), "", found["currency"], bold(grouped(found["amount"]))))
     return table_of([Column("step"), *amounts("quantity", "unit price", "amount")], rows)
-
-
-def _rated(
-    book: Any,
-    key: str,
-    quantity: Decimal,
-    number: int | None,
-    currency: str | None,
-    given: Mapping[str, str],
-) -> dict[str, Any]:
-    from billing.charge import has_price_in  # noqa: PLC0415
-    from billing.money import display, text_of  # noqa: PLC0415
-    from billing.quotation import quote  # noqa: PLC0415
-
-    versions = {version.version: version for version in book.versions}
-    version = versions.get(number if number is not None else max(versions))
-    if version is None:
-        numbers = ", ".join(str(known) for known in sorted(versions))
-        raise StackError(f"price book {book.key} has no version {number}", f"It has {numbers}.")
-    charge = version.charge(key)
-    if charge is None:
-        keys = ", ".join(one.key for one in version.charges)
-        raise StackError(
-            f"version {version.version} of price book {book.key} has no charge {key}",
-            f"It has {keys}.",
-        )
-    own = currency or version.currency
-    if not all(has_price_in(price, own, version.currency) for price in charge.all_prices()):
-        raise StackError(f"charge {key} has no price in {own}", "Choose with --currency.")
-    today = datetime.now(UTC).date()
-    try:
-        target = quote(book, version, charge, quantity, own, today, given)
-    except ValueError as error:
-        raise StackError(str(error), "Mend what --with says.") from error
-    return {
-        "charge": key,
-        "quantity": text_of(quantity),
-        "currency": own,
-        "amount_minor": target.amount_minor,
-        "amount": display(target.amount_minor, own).replace(",", ""),
-        "trace": list(target.trace),
-    }

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ from tollbook.screen import Cell, Column, bold, show, table_of
 from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
 
 if TYPE_CHECKING:
-    from billing.postgres_price_books import Published
+    from billing.postgres_price_books import KnownVersion
     from billing.price_book import BookVersion, PriceBook
     from billing.price_book_diff import Difference
 
@@ -41,6 +41,7 @@ def register(app: typer.Typer) -> None:
     books.command("show")(show_version)
     books.command("diff")(diff)
     books.command("export")(export)
+    books.command("publish")(publish)
 
 
 def list_versions(
@@ -50,14 +51,7 @@ def list_versions(
     as_json: AsJson = False,
 ) -> None:
     """List the versions of price books, which of them are superseded today, and their hashes."""
-    from billing.postgres_price_books import state_on  # noqa: PLC0415
-
-    known = _published(data_dir, price_book)
-    today = datetime.now(UTC).date()
-    rows = []
-    for one in known:
-        own = [other.content for other in known if other.price_book == one.price_book]
-        rows.append(_row(one) | {"state": state_on(today, one.content, own)})
+    rows = rows_of(_known(data_dir, price_book), datetime.now(UTC).date())
     if as_json:
         print(json.dumps(rows))
         return
@@ -124,12 +118,51 @@ def export(
     from billing.price_book import to_content  # noqa: PLC0415
     from billing.yaml_text import write_yaml  # noqa: PLC0415
 
-    known = _published(data_dir, price_book)
+    known = _known(data_dir, price_book)
     versions = [to_content(one.content) for one in known]
     print(write_yaml({"price_books": [{"key": price_book, "versions": versions}]}), end="")
 
 
-def _row(one: "Published") -> dict[str, Any]:
+def publish(
+    place: Annotated[str, typer.Argument(help="BOOK@VERSION, a draft of the stack.")],
+    data_dir: Annotated[Path, typer.Option(help="The stack to work on.")] = DEFAULT_DATA_DIR,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Publish a draft: from then on nothing changes it, and its effective day decides."""
+    from billing.postgres_catalog import DeclarationError  # noqa: PLC0415
+    from tollbook.billing_wiring import open_database  # noqa: PLC0415
+    from tollbook.price_book_drafts import publish_draft  # noqa: PLC0415
+
+    key, _, number = place.rpartition("@")
+    if not key or not number.isdecimal():
+        raise StackError(f"not a draft: {place}", "Write it like airport@3.")
+    stack = read_stack(data_dir.resolve())
+    with open_database(stack) as connection:
+        try:
+            row = publish_draft(connection, stack.tenant, key, int(number))
+        except LookupError as error:
+            raise StackError(str(error.args[0]), "See `tollbook price-book list`.") from error
+        except DeclarationError as error:
+            raise StackError(str(error), "Mend the draft, and apply it again.") from error
+    if as_json:
+        print(json.dumps(row))
+        return
+    show(f"{key} version {number} is published: {row['content_hash'][:12]}.")
+
+
+def rows_of(known: "list[KnownVersion]", today: date) -> list[dict[str, Any]]:
+    """Return versions without their charges, JSON-ready."""
+    from billing.postgres_price_books import state_on  # noqa: PLC0415
+
+    rows = []
+    for one in known:
+        own = [other.content for other in known if other.price_book == one.price_book]
+        rows.append(_row(one) | {"state": state_on(today, one.content, own)})
+    return rows
+
+
+def _row(one: "KnownVersion") -> dict[str, Any]:
     version = one.content
     since = version.effective_from
     return {
@@ -143,13 +176,13 @@ def _row(one: "Published") -> dict[str, Any]:
     }
 
 
-def _published(data_dir: Path, price_book: str | None) -> "list[Published]":
-    from billing.postgres_price_books import list_published  # noqa: PLC0415
+def _known(data_dir: Path, price_book: str | None) -> "list[KnownVersion]":
+    from billing.postgres_price_books import list_known  # noqa: PLC0415
     from tollbook.billing_wiring import open_database  # noqa: PLC0415
 
     stack = read_stack(data_dir.resolve())
     with open_database(stack) as connection:
-        known = list_published(connection, stack.tenant, price_book)
+        known = list_known(connection, stack.tenant, price_book)
     if price_book is not None and not known:
         raise StackError(f"there is no price book {price_book}", "See `tollbook price-book list`.")
     return known
@@ -167,7 +200,7 @@ def _version(place: str, asked: _Asked) -> "BookVersion":
         key, versions = book.key, list(book.versions)
     else:
         key = name
-        versions = [one.content for one in _published(asked.data_dir, name)]
+        versions = [one.content for one in _known(asked.data_dir, name)]
     by_number = {version.version: version for version in versions}
     wanted = int(number) if number else max(by_number)
     if wanted not in by_number:

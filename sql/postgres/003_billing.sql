@@ -21,6 +21,17 @@ CREATE TABLE price_book_versions (
     PRIMARY KEY (tenant, price_book, version)
 );
 
+-- What may become a version; nothing is priced by it, and it may change.
+CREATE TABLE price_book_drafts (
+    tenant          text NOT NULL REFERENCES tenants,
+    price_book      text NOT NULL,
+    version         integer NOT NULL CHECK (version > 0),
+    content         jsonb NOT NULL,
+    content_hash    bytea NOT NULL CHECK (octet_length(content_hash) = 32),
+    known_at        timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant, price_book, version)
+);
+
 CREATE TABLE customer_versions (
     tenant          text NOT NULL REFERENCES tenants,
     customer        text NOT NULL,

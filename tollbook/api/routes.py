@@ -1,13 +1,11 @@
 """The routes of the billing API; every query is of the tenant whose key asks."""
 
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from collections.abc import Callable
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from billing import postgres_reports as reports
-from tollbook.api.asked import Asked, asker
+from tollbook.api.asked import asker
 from tollbook.api.bill_runs import add_bill_runs
 from tollbook.api.books import add_books
 from tollbook.api.clock import add_clock
@@ -18,7 +16,7 @@ from tollbook.api.database import Database
 from tollbook.api.invoices import add_invoices
 from tollbook.api.meters import add_meters
 from tollbook.api.openmeter import build_openmeter
-from tollbook.api.paging import Paged
+from tollbook.api.price_books import add_price_books
 from tollbook.api.problem import problems
 from tollbook.api.quarantine import add_quarantine
 from tollbook.api.replacements import add_replacements
@@ -47,7 +45,7 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
 
     v1 = APIRouter(prefix="/v1", responses=problems(400, 401, 403, 422, 503))
     add_customers(v1, asking)
-    _add_catalog(v1, asking)
+    add_price_books(v1, asking)
     add_subscriptions(v1, asking)
     add_clock(v1, asking, stack_of)
     add_invoices(v1, asking)
@@ -63,14 +61,3 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
     router.include_router(v1)
     router.include_router(build_openmeter(asking, stack_of))
     return router
-
-
-def _add_catalog(router: APIRouter, asking: Callable[..., Iterator[Asked]]) -> None:
-    @router.get("/price-books", tags=["catalog"])
-    def list_price_books(
-        asked: Annotated[Asked, Depends(asking)],
-        paging: Paged,
-    ) -> dict[str, Any]:
-        """List the price books with all their versions."""
-        found = reports.price_books(asked.connection, asked.tenant, paging.after(str), paging.fetch)
-        return paging.page(found, "key")

@@ -346,3 +346,16 @@ def test_event_types_are_one_or_several_in_any_order() -> None:
     for wrong in ("unit: x", "event_type: a, event_types: [b]", "event_types: []"):
         [fault] = faults_of(shape.format(wrong))
         assert fault == "1.yaml:1: meter: a meter has an event_type, or else event_types"
+
+
+def test_a_draft_prices_nothing_yet() -> None:
+    draft = """
+price_books:
+- key: book
+  versions:
+  - {version: 7, status: draft, currency: USD, charges: [{key: a, model: flat, amount: "1"}]}
+customers: [{key: C, name: C, currency: USD}]
+subscriptions:
+- {key: S, customer: C, start: 2013-01-01, items: [{key: main, price_book: book, version: 7}]}
+"""
+    assert faults_of(draft) == ["1.yaml:8: subscription S: there is no price book book"]
