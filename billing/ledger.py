@@ -4,9 +4,10 @@ Debits are positive. Every entry sums to zero per currency, here and again in th
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from types import MappingProxyType
 
 from billing.document import Document
 from billing.money import earned_minor, to_major
@@ -15,9 +16,13 @@ from billing.period import add_months, last_day
 ACCOUNT_KINDS = {
     "receivable": "asset",
     "unbilled_receivable": "asset",
+    "cash": "asset",
     "customer_credit": "liability",
+    "prepaid_credit": "liability",
     "deferred_revenue": "liability",
     "revenue": "revenue",
+    "promotional_credit": "revenue",
+    "breakage": "revenue",
 }
 
 
@@ -75,10 +80,16 @@ def account_kind(code: str) -> str:
     return ACCOUNT_KINDS[code.partition(":")[0]]
 
 
-def document_entry(document: Document, applied_minor: int, effective_on: date) -> Entry | None:
+def document_entry(
+    document: Document,
+    applied_minor: int,
+    effective_on: date,
+    drawn: Mapping[str, int] = MappingProxyType({}),
+) -> Entry | None:
     """Return the entry of an issued document; None where nothing moves.
 
-    What a credit note cannot take off open invoices (`applied_minor`) is owed to the customer.
+    What wallets pay is debited by account (`drawn`); a credit note puts back. What a note cannot
+    take off open invoices (`applied_minor`) is owed to the customer.
     """
     postings = [
         Posting(
@@ -92,11 +103,13 @@ def document_entry(document: Document, applied_minor: int, effective_on: date) -
         for ordinal, line in enumerate(document.lines, 1)
         if line.amount_minor
     ]
+    paid_minor = sum(drawn.values())
     if document.document_type == "invoice":
-        against = [("receivable", document.total_minor)]
+        against = [("receivable", document.total_minor - paid_minor)]
     else:
-        rest_minor = document.total_minor - applied_minor
+        rest_minor = document.total_minor + paid_minor - applied_minor
         against = [("receivable", -applied_minor), ("customer_credit", -rest_minor)]
+    against += drawn.items()
     postings += [Posting(code, minor, document.invoice_id) for code, minor in against if minor]
     if not postings:
         return None

@@ -1,4 +1,4 @@
-"""Issues a draft in Postgres: lines, number, positions, states and ledger entry, all or nothing.
+"""Issues a draft in Postgres: lines, number, credit drawn, positions, states, entry, or nothing.
 
 Differences are taken from positions that are locked here, so whatever ran before is accounted for.
 """
@@ -16,9 +16,12 @@ from billing.evidence import positions_content
 from billing.ledger import apply_credit, document_entry, open_day
 from billing.postgres_facts import Connection
 from billing.postgres_ledger import locked_through, post
+from billing.postgres_wallet_draws import open_credit
 from billing.price_book import content_hash
 from billing.rating import LineKey
 from billing.settlement import Line, Position
+from billing.wallet import Movement
+from billing.wallet_draws import drawn_minor, split_owed
 from pipelines.usage import Cut
 
 
@@ -26,14 +29,21 @@ def issue(connection: Connection, run_id: int, cut: Cut, draft: Draft) -> list[D
     """Issue a draft; called in a transaction, which holds all of it together."""
     positions = _lock_positions(connection, cut.tenant, [*draft.due, *draft.corrected])
     documents = []
-    for document_type, lines in lines_of(draft, positions, cut).items():
+    found = lines_of(draft, positions, cut)
+    credit = open_credit(connection, cut, draft, found, positions)
+    for document_type, lines in found.items():
         last = _last_of_series(connection, cut.tenant, draft, document_type)
         document = number_document(draft, document_type, lines, last, cut.tenant)
-        _insert_document(connection, run_id, cut, document)
+        movements = credit.draw_for(document) if credit else ()
+        _insert_document(connection, run_id, cut, document, drawn_minor(movements))
         _insert_inputs(connection, cut.tenant, document, draft, positions)
         _move_positions(connection, cut.tenant, document.lines)
-        _book(connection, cut.tenant, document)
+        if credit:
+            credit.record(connection, document, movements)
+        _book(connection, cut.tenant, document, movements)
         documents.append(document)
+    if credit:
+        credit.close(connection)
     _mark_billed(connection, run_id, cut, draft)
     return documents
 
@@ -79,7 +89,9 @@ def _last_of_series(
     ).fetchone()
 
 
-def _insert_document(connection: Connection, run_id: int, cut: Cut, document: Document) -> None:
+def _insert_document(
+    connection: Connection, run_id: int, cut: Cut, document: Document, wallet_minor: int
+) -> None:
     series = (cut.tenant, document.legal_entity, document.document_type, document.bill_on.year)
     connection.execute(
         "INSERT INTO invoice_series VALUES (%s, %s, %s, %s, %s, %s)"
@@ -87,12 +99,13 @@ def _insert_document(connection: Connection, run_id: int, cut: Cut, document: Do
         " last_sequence = excluded.last_sequence, last_issued_on = excluded.last_issued_on",
         (*series, document.sequence, document.issued_on),
     )
-    due_minor = document.total_minor if document.document_type == "invoice" else 0
+    is_invoice = document.document_type == "invoice"
+    due_minor = document.total_minor - wallet_minor if is_invoice else 0
     connection.execute(
         "INSERT INTO invoices (tenant, legal_entity, document_type, year, sequence, invoice_id,"
-        " number, customer, currency, bill_on, issued_on, due_on, total_minor, amount_due_minor,"
-        " state, run_id, cut_number, lines_count)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        " number, customer, currency, bill_on, issued_on, due_on, total_minor, wallet_minor,"
+        " amount_due_minor, state, run_id, cut_number, lines_count)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             *series,
             document.sequence,
@@ -104,6 +117,7 @@ def _insert_document(connection: Connection, run_id: int, cut: Cut, document: Do
             document.issued_on,
             document.due_on,
             document.total_minor,
+            wallet_minor,
             due_minor,
             "open" if due_minor else "paid",
             run_id,
@@ -188,10 +202,13 @@ def _move_positions(connection: Connection, tenant: str, lines: Iterable[Line]) 
         )
 
 
-def _book(connection: Connection, tenant: str, document: Document) -> None:
+def _book(
+    connection: Connection, tenant: str, document: Document, movements: Sequence[Movement]
+) -> None:
     applied: list[tuple[UUID, int]] = []
     if document.document_type == "credit_note":
-        applied = apply_credit(document.total_minor, _open_invoices(connection, tenant, document))
+        rest_minor = document.total_minor + drawn_minor(movements)
+        applied = apply_credit(rest_minor, _open_invoices(connection, tenant, document))
     for invoice_id, part_minor in applied:
         connection.execute(
             "INSERT INTO credit_applications VALUES (%s, %s, %s, %s)",
@@ -204,7 +221,8 @@ def _book(connection: Connection, tenant: str, document: Document) -> None:
             {"part": part_minor, "tenant": tenant, "invoice": invoice_id},
         )
     day = open_day(document.bill_on, locked_through(connection, tenant))
-    entry = document_entry(document, sum(part for _, part in applied), day)
+    applied_minor = sum(part for _, part in applied)
+    entry = document_entry(document, applied_minor, day, split_owed(movements))
     if entry is not None:
         post(connection, tenant, [entry])
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from billing.lifecycle import Work
 from billing.postgres_facts import Connection
 from billing.postgres_subscriptions import carry_out
+from billing.postgres_wallet_expiry import expire_wallet
+from billing.postgres_wallets import WORK_PREFIX
 
 _CLAIM = """
     SELECT d.tenant, d.key, d.due_at, d.kind, d.ordinal FROM due_work d
@@ -50,7 +52,10 @@ def _do_next(connection: Connection, until: datetime, tenant: str | None) -> boo
         if row is None:
             return False
         owner, key, due_at, kind, ordinal = row
-        carry_out(connection, owner, Work(key, due_at.astimezone(UTC), kind))
+        if kind == "expire":
+            expire_wallet(connection, owner, key.removeprefix(WORK_PREFIX), due_at.astimezone(UTC))
+        else:
+            carry_out(connection, owner, Work(key, due_at.astimezone(UTC), kind))
         connection.execute(_DONE, (owner, key, due_at, ordinal))
     return True
 

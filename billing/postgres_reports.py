@@ -13,10 +13,11 @@ from psycopg.rows import dict_row
 from billing.ledger import trial_line
 from billing.money import display, text_of
 from billing.postgres_facts import Connection
+from billing.postgres_wallet_reports import applied_credit
 
 _INVOICE = (
     "invoice_id::text AS id, number, document_type, customer, legal_entity, currency, bill_on,"
-    " issued_on, due_on, state, total_minor, amount_due_minor, cut_number"
+    " issued_on, due_on, state, total_minor, wallet_minor, amount_due_minor, cut_number"
 )
 _LINE = (
     "ordinal, kind, cause, subscription, item, charge, dimensions, description, product,"
@@ -156,14 +157,21 @@ def invoice(connection: Connection, tenant: str, name: str) -> dict[str, Any] | 
             (tenant, head["customer"]),
         ).fetchone()
     head["customer_name"] = customer["name"] if customer else head["customer"]
-    return {**_with_amounts(head), "lines": [_line(line, head["currency"]) for line in lines]}
+    currency = head["currency"]
+    return {
+        **_with_amounts(head),
+        "lines": [_line(line, currency) for line in lines],
+        "credit": applied_credit(connection, tenant, head["id"], currency),
+    }
 
 
 def _with_amounts(row: Mapping[str, Any]) -> dict[str, Any]:
     days = {name: row[name].isoformat() for name in ("bill_on", "issued_on", "due_on")}
-    total = display(row["total_minor"], row["currency"])
-    due = display(row["amount_due_minor"], row["currency"])
-    return {**row, **days, "total": total.replace(",", ""), "amount_due": due.replace(",", "")}
+    amounts = {
+        name: display(row[f"{name}_minor"], row["currency"]).replace(",", "")
+        for name in ("total", "wallet", "amount_due")
+    }
+    return {**row, **days, **amounts}
 
 
 def _line(row: Mapping[str, Any], currency: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from tollbook import (
     stack_commands,
     subscription_commands,
     usage_commands,
+    wallet_commands,
 )
 from tollbook.bench import commands as bench_commands
 from tollbook.demo import commands as demo_commands
@@ -44,6 +45,7 @@ _MODULES = [
     billing_commands,
     subscription_commands,
     clock_commands,
+    wallet_commands,
     demo_commands,
     bench_commands,
     drill_commands,

@@ -108,6 +108,8 @@ def invoice_parts(found: Mapping[str, Any], *, trace: bool) -> tuple[Cell | Tabl
 
 
 def _line_table(found: Mapping[str, Any], *, trace: bool) -> Table:
+    from billing.money import display  # noqa: PLC0415
+
     rows: list[tuple[Cell, ...]] = []
     sign = -1 if found["document_type"] == "credit_note" else 1
     for line in found["lines"]:
@@ -120,7 +122,20 @@ def _line_table(found: Mapping[str, Any], *, trace: bool) -> Table:
             used = grouped(step["quantity"]) if "quantity" in step else ""
             name = dim(f"  {step['step']}{priced}")
             rows.append((name, "", "", dim(used), dim(grouped(step["amount"]))))
+        for one in found["credit"] if trace else ():
+            if one["line"] == line["ordinal"]:
+                name = dim(f"  {one['kind']} credit {one['grant']} of wallet {one['wallet']}")
+                minor = -sign * one["amount_minor"]
+                rows.append((name, "", "", "", dim(display(minor, found["currency"]))))
     rows.append((bold("total"), "", "", "", bold(grouped(found["total"]))))
+    if found["credit"]:
+        credit_minor = -sign * found["wallet_minor"]
+        wallets = sorted({f"wallet {one['wallet']}" for one in found["credit"]})
+        for what, minor in (
+            (", ".join(wallets), credit_minor),
+            ("in money", found["total_minor"] + credit_minor),
+        ):
+            rows.append((what, "", "", "", display(minor, found["currency"])))
     columns = [
         Column("line", folds=True),
         Column("kind", folds=True),

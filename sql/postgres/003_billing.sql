@@ -187,7 +187,10 @@ CREATE TABLE invoices (
     due_on            date NOT NULL,
     -- A credit note's total is positive too: what it gives.
     total_minor       bigint NOT NULL CHECK (total_minor >= 0),
-    amount_due_minor  bigint NOT NULL CHECK (amount_due_minor BETWEEN 0 AND total_minor),
+    -- What is drawn from wallets for it, less what it puts back into them.
+    wallet_minor      bigint NOT NULL DEFAULT 0 CHECK (wallet_minor <= total_minor),
+    amount_due_minor  bigint NOT NULL
+                          CHECK (amount_due_minor BETWEEN 0 AND total_minor - wallet_minor),
     lines_count       integer NOT NULL CHECK (lines_count > 0),
     state             text NOT NULL CHECK (state IN
                           ('draft', 'open', 'discarded', 'paid', 'void', 'uncollectible')),
@@ -354,7 +357,8 @@ CREATE TABLE journal_entries (
     tenant          text NOT NULL REFERENCES tenants,
     posting_key     text NOT NULL,  -- what makes posting it twice the same as once
     kind            text NOT NULL CHECK (kind IN
-                        ('invoice', 'credit_note', 'recognition', 'accrual', 'reversal')),
+                        ('invoice', 'credit_note', 'recognition', 'accrual', 'reversal',
+                         'grant', 'breakage', 'void')),
     effective_on    date NOT NULL,
     recorded_at     timestamptz NOT NULL DEFAULT now(),
     description     text NOT NULL,

@@ -29,9 +29,12 @@ def document(name: str) -> dict[str, Any]:
         "state": "open",
         "currency": "EUR",
         "total": MANY.replace(",", ""),
+        "total_minor": 12345678901234567,
+        "wallet_minor": 100,
         "amount_due": MANY.replace(",", ""),
         "lines": [
             {
+                "ordinal": 1,
                 "description": f"calls ({name})",
                 "kind": "usage",
                 "service_from": "2026-01-01",
@@ -41,6 +44,9 @@ def document(name: str) -> dict[str, Any]:
                 "amount": MANY.replace(",", ""),
                 "trace": [{"step": name, "quantity": "3", "unit_price": "1", "amount": "3.00"}],
             }
+        ],
+        "credit": [
+            {"wallet": name, "grant": name, "kind": "prepaid", "line": 1, "amount_minor": 100}
         ],
     }
 
