@@ -1,6 +1,6 @@
 """The quantities a run needs, asked once per meter and interval for all subscriptions at once."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -42,28 +42,49 @@ class Answers:
     usage: UsageReader
     facts: Facts
     cut: Cut
-    found: dict[tuple[Question, str], dict[Dimensions, Decimal]] = field(default_factory=dict)
+    found: dict[Question, dict[str, dict[Dimensions, Decimal]]] = field(default_factory=dict)
 
-    def ask(self, wanted: Sequence[ChargePeriod]) -> None:
-        """Read what rating some periods needs."""
+    def ask(
+        self, wanted: Sequence[ChargePeriod], alike: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        """Read what rating some periods needs.
+
+        `alike` names subscriptions that have the same periods as the one that is given.
+        """
         owners: dict[Question, set[str]] = {}
         for period in wanted:
             for _, _, question in _questions(self.facts, period):
-                owners.setdefault(question, set()).add(period.subscription)
+                own = [period.subscription] if alike is None else alike[period.subscription]
+                owners.setdefault(question, set()).update(own)
         for question, subscriptions in sorted(owners.items()):
             for owner, values, value in self._read(question, sorted(subscriptions)):
-                self.found.setdefault((question, owner), {})[values] = value
+                self.found.setdefault(question, {}).setdefault(owner, {})[values] = value
 
     def of(self, period: ChargePeriod) -> tuple[dict[Dimensions, Decimal], ...]:
         """Return the quantities of a period's pieces, by what their price depends on."""
-        found: tuple[dict[Dimensions, Decimal], ...] = tuple({} for _ in period.pieces)
-        for number, name, question in _questions(self.facts, period):
-            answer = self.found.get((question, period.subscription), {})
-            if name:
-                found[number][("meter", name),] = answer.get((), Decimal(0))
-            else:
-                found[number].update(_filtered(period.pieces[0].charge, answer))
-        return found
+        return self.reader(period)(period.subscription)
+
+    def reader(
+        self, period: ChargePeriod
+    ) -> Callable[[str], tuple[dict[Dimensions, Decimal], ...]]:
+        """Return what gives the quantities of such a period of any subscription."""
+        asked = [
+            (number, name, self.found.get(question, {}))
+            for number, name, question in _questions(self.facts, period)
+        ]
+        charge, count = period.pieces[0].charge, len(period.pieces)
+
+        def read(subscription: str) -> tuple[dict[Dimensions, Decimal], ...]:
+            found: tuple[dict[Dimensions, Decimal], ...] = tuple({} for _ in range(count))
+            for number, name, answers in asked:
+                answer = answers.get(subscription, {})
+                if name:
+                    found[number][("meter", name),] = answer.get((), Decimal(0))
+                else:
+                    found[number].update(_filtered(charge, answer))
+            return found
+
+        return read
 
     def evidence(self, rated: Sequence[Rated]) -> dict[str, Any]:
         """Return what some periods were rated by."""
@@ -139,6 +160,8 @@ def _by_band(span: Span, pieces: Sequence[tuple[str, datetime, datetime]]) -> It
 
 
 def _filtered(charge: Charge, found: Mapping[Dimensions, Decimal]) -> dict[Dimensions, Decimal]:
+    if not charge.filter:
+        return dict(found)
     wanted = set(charge.filter.items())
     return {
         tuple(pair for pair in values if pair[0] not in charge.filter): quantity

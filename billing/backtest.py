@@ -6,17 +6,17 @@ difference, whatever came late. A charge that only the draft has counts for the 
 the cut, of items that were billed. Rating ends before wallets, numbers and corrections.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
+from operator import attrgetter
 
 from billing.answers import Answers
 from billing.comparison import Comparison, add_to
-from billing.document import Rated
 from billing.due import BilledPeriod, ChargeKey, ChargePeriod, Scope, again, due
 from billing.facts import Facts
 from billing.price_book_draft import Draft, with_draft
-from billing.rating import State
+from billing.rating import PeriodInputs, State, rate
 from billing.run import fold
 from billing.spending import PeriodKey
 from pipelines.usage import Cut, UsageReader
@@ -54,11 +54,17 @@ class Past:
 
 @dataclass(slots=True)
 class _Plan:
-    """What is rated of one subscription."""
+    """What is rated of subscriptions that are alike but for usage: the periods of the first."""
 
-    billed: Billed
+    members: list[str]
     before: list[ChargePeriod]
     after: list[ChargePeriod]
+
+    @property
+    def commits(self) -> bool:
+        """True where what one charge comes to depends on others."""
+        both = (*self.before, *self.after)
+        return any(one.pieces[0].charge.model == "commitment" for one in both)
 
 
 def compare(
@@ -66,21 +72,39 @@ def compare(
 ) -> Comparison:
     """Return what some subscriptions were billed, and what they would have been."""
     drafted = with_draft(past.facts, draft)
-    plans = {key: _plan(past, draft, drafted, key) for key in subscriptions}
+    alike: dict[object, list[str]] = {}
+    for key in subscriptions:
+        alike.setdefault(_terms(past, key), []).append(key)
+    plans = {own[0]: _plan(past, draft, drafted, own) for own in alike.values()}
     for one in _added(past, draft, plans):
         plans[one.subscription].after.append(one)
     answers = Answers(usage, past.facts, past.cut)
-    answers.ask([one for plan in plans.values() for one in (*plan.before, *plan.after)])
+    wanted = [one for plan in plans.values() for one in (*plan.before, *plan.after)]
+    answers.ask(wanted, {key: plan.members for key, plan in plans.items()})
     found = Comparison()
     for plan in plans.values():
-        _rate(found, past, draft, drafted, plan, answers)
+        _compare_plan(found, past, draft, drafted, plan, answers)
     return found
 
 
-def _plan(past: Past, draft: Draft, drafted: Facts, subscription: str) -> _Plan:
-    plan = _Plan(past.billed[subscription], [], [])
+_BILLED = attrgetter(*(one.name for one in fields(BilledPeriod) if one.name != "key"))
+
+
+def _terms(past: Past, subscription: str) -> object:
+    """Return all that decides which periods of a subscription are rated, and at which prices."""
+    terms = past.facts.subscriptions[subscription]
+    customer = past.facts.customers[terms.customer]
+    own = terms.model_dump_json(exclude={"key", "customer", "predecessor"})
+    billed = tuple(
+        (*key[1:], *map(_BILLED, periods)) for key, periods in past.billed[subscription].items()
+    )
+    return (own, customer.currency, customer.time_zone, billed)
+
+
+def _plan(past: Past, draft: Draft, drafted: Facts, members: list[str]) -> _Plan:
+    plan = _Plan(members, [], [])
     kept = {charge.key for charge in draft.version.charges}
-    for key, periods in plan.billed.items():
+    for key, periods in past.billed[members[0]].items():
         for stored in periods:
             before = again(past.facts, stored)
             if not past.days[0] <= before.period.starts_on < past.days[1]:
@@ -127,27 +151,91 @@ def _added(past: Past, draft: Draft, plans: Mapping[str, _Plan]) -> list[ChargeP
 _At = tuple[ChargeKey, datetime]
 
 
-def _rate(
+def _compare_plan(
     found: Comparison, past: Past, draft: Draft, drafted: Facts, plan: _Plan, answers: Answers
 ) -> None:
-    """Rate a subscription's periods; under the draft only what it changes, or all that is counted.
+    """Rate what a plan's members were billed; under the draft only what that changes.
 
-    What a charge carries on makes a later period differ where an earlier one does.
+    What a charge carries on makes a later period differ where an earlier one does; and what a
+    commitment counts, all of them.
     """
-    was = _amounts(fold(past, past.facts, answers, plan.billed, plan.before))
     before, after = _by_start(plan.before), _by_start(plan.after)
     changed = {at[0] for at, one in after.items() if not _is_same(before.get(at), one)}
-    if any(one.pieces[0].charge.model == "commitment" for one in plan.after):
+    if plan.commits:
         changed = {at[0] for at in after}
     wanted = [one for at, one in after.items() if at[0] in changed]
-    now = {at: was[at] for at in after if at[0] not in changed}
-    now |= _amounts(fold(past, drafted, answers, plan.billed, wanted))
-    for at, one in {**before, **after}.items():
-        sums = (was.get(at, 0), now.get(at, 0))
-        add_to(found.customers, (one.customer, one.currency), *sums)
-        if one.price_book == draft.price_book:
-            add_to(found.charges, (one.charge, one.currency), *sums)
-    found.periods += len(after.keys() | before.keys())
+    kept = [at for at in after if at[0] not in changed]
+    if plan.commits:
+        was = _folded(past, past.facts, plan.before, answers)
+        now = _folded(past, drafted, wanted, answers)
+    else:
+        was, now = _each(past, plan.before, answers), _each(past, wanted, answers)
+    both = {**before, **after}
+    found.periods += len(both) * len(plan.members)
+    for member in plan.members:
+        old, new = was(member), now(member)
+        new |= {at: old[at] for at in kept}
+        customer = past.facts.subscriptions[member].customer
+        for at, one in both.items():
+            sums = (old.get(at, 0), new.get(at, 0))
+            add_to(found.customers, (customer, one.currency), *sums)
+            if one.price_book == draft.price_book:
+                add_to(found.charges, (one.charge, one.currency), *sums)
+
+
+_Amounts = Callable[[str], dict[_At, int]]
+"""What a subscription's periods come to, by where they are in its plan."""
+
+
+def _folded(
+    past: Past, facts: Facts, periods: Sequence[ChargePeriod], answers: Answers
+) -> _Amounts:
+    """Rate periods of which some count what others come to."""
+
+    def amounts(member: str) -> dict[_At, int]:
+        customer = facts.subscriptions[member].customer
+        own = [replace(one, subscription=member, customer=customer) for one in periods]
+        at_by_own = {
+            (one.charge_key, one.period.starts_at): (period.charge_key, period.period.starts_at)
+            for one, period in zip(own, periods, strict=True)
+        }
+        found = {}
+        for one in fold(past, facts, answers, past.billed[member], own):
+            billed = one.inputs.billed
+            at = at_by_own[billed.charge_key, billed.period.starts_at]
+            found[at] = sum(target.amount_minor for target in one.targets)
+        return found
+
+    return amounts
+
+
+def _each(past: Past, periods: Sequence[ChargePeriod], answers: Answers) -> _Amounts:
+    """Rate periods each by itself, in order; of the same usage, once."""
+    ordered = sorted(periods, key=lambda one: (one.charge_key, one.period.starts_at))
+    steps = [(one, answers.reader(one), dict[object, tuple[int, State]]()) for one in ordered]
+
+    def amounts(member: str) -> dict[_At, int]:
+        found: dict[_At, int] = {}
+        last: ChargePeriod | None = None
+        state: State = {}
+        for one, read, known in steps:
+            if last is None or not _follows(one, last):
+                key = (member, one.item, one.charge)
+                state = past.state_after(key, one.period.starts_at)
+            quantities = read(member)
+            asked = (*(frozenset(part.items()) for part in quantities), frozenset(state.items()))
+            if asked not in known:
+                targets, state_out = rate(PeriodInputs(one, "", quantities), state)
+                known[asked] = (sum(target.amount_minor for target in targets), state_out)
+            found[one.charge_key, one.period.starts_at], state = known[asked]
+            last = one
+        return found
+
+    return amounts
+
+
+def _follows(one: ChargePeriod, last: ChargePeriod) -> bool:
+    return one.charge_key == last.charge_key and one.period.starts_at == last.period.ends_at
 
 
 def _is_same(before: ChargePeriod | None, after: ChargePeriod) -> bool:
@@ -158,12 +246,3 @@ def _is_same(before: ChargePeriod | None, after: ChargePeriod) -> bool:
 
 def _by_start(periods: Iterable[ChargePeriod]) -> dict[_At, ChargePeriod]:
     return {(one.charge_key, one.period.starts_at): one for one in periods}
-
-
-def _amounts(rated: Iterable[Rated]) -> dict[_At, int]:
-    return {
-        (one.inputs.billed.charge_key, one.inputs.billed.period.starts_at): sum(
-            target.amount_minor for target in one.targets
-        )
-        for one in rated
-    }

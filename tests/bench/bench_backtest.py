@@ -5,6 +5,7 @@ differ in the draft, so that everything is rated twice. Prints, asserts only tha
 """
 
 import json
+import resource
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -29,7 +30,7 @@ from tollbook.billing_wiring import activate_meters, open_usage
 from tollbook.screen import show
 from tollbook.stack_file import Stack
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1_800)
 
 CUSTOMERS = 100_000
 EVENTS = 4 * CUSTOMERS
@@ -117,10 +118,10 @@ def test_a_month_of_many_customers(stack: EmbeddedStack, tmp_path: Path) -> None
         fill(known, connection)
     draft = tmp_path / "draft.yaml"
     draft.write_text(DRAFT)
-    before, began = _cpu(known), time.perf_counter()
+    before, own, began = _cpu(known), _cpu_of_children(), time.perf_counter()
     words = ("--from", str(START), "--to", str(END), "--json", "--data-dir", str(stack.data_dir))
-    done = run_tollbook("price-book", "backtest", str(draft), *words, seconds=600)
-    seconds = time.perf_counter() - began
+    done = run_tollbook("price-book", "backtest", str(draft), *words, seconds=1_200)
+    seconds, own = time.perf_counter() - began, _cpu_of_children() - own
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert len(found["customers"]) == CUSTOMERS
@@ -130,8 +131,14 @@ def test_a_month_of_many_customers(stack: EmbeddedStack, tmp_path: Path) -> None
     assert by_charge["calls"]["before_minor"] == 100 * CUSTOMERS
     servers = _cpu(known) - before
     what = f"backtest of {CUSTOMERS:,} customers, {found['periods']:,} periods rated twice"
-    where = f"{EVENTS:,} events, {servers:.1f} CPU-s in servers"
+    where = f"{own:.1f} CPU-s of the command, {servers:.1f} of servers; {EVENTS:,} events"
     show("", figures_table([Figure(what, seconds, "s", where, SECONDS_TARGET)]))
+
+
+def _cpu_of_children() -> float:
+    """Return the CPU-seconds of commands that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _cpu(stack: Stack) -> float:
