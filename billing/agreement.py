@@ -8,6 +8,8 @@ from billing.charge import Charge, has_price_in
 from billing.customer import Customer, Item, Subscription
 from billing.declaration import Declarations
 from billing.facts import Facts, first_charge
+from billing.override import override_faults
+from billing.yaml_text import Path
 
 Fault = Callable[[str], None]
 
@@ -32,6 +34,7 @@ def check_subscriptions(
             _check_billed(subscription, was, billed_until[key].astimezone(zone), fault)
         _check_trial(subscription, after, fault)
     _check_currencies(declared, after)
+    _check_overrides(declared, after)
     _check_contests(declared, after)
 
 
@@ -126,12 +129,26 @@ def _check_currencies(declared: Declarations, after: Facts) -> None:
             _fault_of_any(declared, key, subscription, message)
 
 
+def _check_overrides(declared: Declarations, after: Facts) -> None:
+    """See that what is agreed instead of a book's prices is what its charges could have."""
+    for key, subscription in after.subscriptions.items():
+        customer = after.customers.get(subscription.customer)
+        for number, item in enumerate(subscription.items):
+            if not item.overrides or customer is None or item.price_book not in after.price_books:
+                continue
+            versions = after.versions(item)
+            for at, fault in override_faults(item.overrides, versions, customer.currency):
+                message = f"subscription {key}: item {item.key}: {fault}"
+                place = ("items", number, "overrides", *at)
+                _fault_of_any(declared, key, subscription, message, place)
+
+
 def _fault_of_any(
-    declared: Declarations, key: str, subscription: Subscription, message: str
+    declared: Declarations, key: str, subscription: Subscription, message: str, at: Path = ()
 ) -> None:
     """Lay a fault on the declared thing that brings it about."""
     if key in declared.subscriptions:
-        declared.fault("subscriptions", key, message)
+        declared.fault("subscriptions", key, message, at)
     elif subscription.customer in declared.customers:
         declared.fault("customers", subscription.customer, message)
     else:

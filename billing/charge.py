@@ -5,7 +5,7 @@ cadence, timing, meters and dimensions over all versions of its price book.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
@@ -165,6 +165,7 @@ class Charge(BaseModel):
     on_change: Literal["continue", "next_period", "restart"] | None = None
     when_zero: Literal["charge", "skip"] = "charge"
     shared: bool = False
+    _agreed: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -227,6 +228,15 @@ class Charge(BaseModel):
             raise ValueError(f"charge {self.key}: it cannot count itself")
 
     @property
+    def agreed(self) -> tuple[str, ...]:
+        """Which of its fields are not the book's, but agreed with one customer."""
+        return self._agreed
+
+    def mark_agreed(self, fields: Iterable[str]) -> None:
+        """Say which fields are agreed with one customer."""
+        self._agreed = tuple(fields)
+
+    @property
     def is_once(self) -> bool:
         """True where it is billed once, when its item starts."""
         return self.model == "one_time"
@@ -284,7 +294,7 @@ class Charge(BaseModel):
 
     def all_prices(self) -> list[Price]:
         """Return every price of the charge."""
-        single: list[Price | None] = [getattr(self, name) for name in _PRICES]
+        single: list[Price | None] = [getattr(self, name) for name in PRICES]
         single += [one.unit_price for one in self.prices]
         single += [one.unit_price for one in self.rates]
         single += [price for tier in self.tiers for price in (tier.unit_price, tier.flat_fee)]
@@ -315,7 +325,7 @@ def has_price_in(price: Price, currency: str, own: str) -> bool:
     return currency == own or price == 0
 
 
-_PRICES = (
+PRICES = (
     *("amount", "unit_price", "package_price", "fixed_fee", "event_minimum", "event_maximum"),
     *("default", "commitment", "minimum", "maximum"),
 )

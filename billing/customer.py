@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 
 from billing.charge import STRICT, Amount, Key
 from billing.discount import Discount
+from billing.override import Override
 from billing.period import CALENDAR_MONTHS, Cadence, Grid, calendar, midnight
 from billing.price_book import Currency, Date
 
@@ -103,6 +104,7 @@ class Item(BaseModel):
     quantities: Mapping[Key, tuple[SeatChange, ...]] = Field(default_factory=dict)
     """Seats by charge; a plain quantity is since the item's start."""
     discounts: tuple[Discount, ...] = Field(default=(), max_length=100)
+    overrides: tuple[Override, ...] = Field(default=(), max_length=1000)
 
     @model_validator(mode="before")
     @classmethod
@@ -112,12 +114,8 @@ class Item(BaseModel):
                 key: [{"quantity": one}] if isinstance(one, str) else one
                 for key, one in data["quantities"].items()
             }
-            data = {**data, "quantities": plain}
-        if isinstance(data, dict) and data.get("overrides"):
-            raise ValueError(f"item {data.get('key', '?')}: overrides not supported yet")
-        return (
-            {k: v for k, v in data.items() if k != "overrides"} if isinstance(data, dict) else data
-        )
+            return {**data, "quantities": plain}
+        return data
 
     @model_validator(mode="after")
     def _is_in_order(self) -> Self:

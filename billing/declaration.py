@@ -60,11 +60,15 @@ class Declarations:
     customers: dict[str, Customer] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     places: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    trees: dict[tuple[str, str], tuple[Tree, Path]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
-    def fault(self, section: str, key: str, message: str) -> None:
-        """Note a fault of a declared thing."""
+    def fault(self, section: str, key: str, message: str, at: Path = ()) -> None:
+        """Note a fault of a declared thing, or of what stands at a path within it."""
         file, line = self.places.get((section, key), ("?", 0))
+        if at and (section, key) in self.trees:
+            tree, path = self.trees[section, key]
+            line = tree.line_of((*path, *at))
         self.faults.append(Fault(file, line, message))
 
 
@@ -117,6 +121,7 @@ def _read_thing(found: Declarations, tree: Tree, path: Path, thing: Any) -> None
     else:
         into[key] = read
         found.places[section, key] = (tree.file, tree.line_of(path))
+        found.trees[section, key] = (tree, path)
 
 
 def _read_meter(found: Declarations, tree: Tree, path: Path, thing: Any) -> Meter | None:

@@ -13,6 +13,7 @@ from billing.customer import Item, Subscription, instant
 from billing.discount import Discount
 from billing.facts import Assignment, Facts, first_charge, in_force
 from billing.money import Rounding
+from billing.override import priced_parts
 from billing.period import Period, midnight, periods
 from pipelines.usage import ChangedUsage
 
@@ -229,11 +230,12 @@ def _pieces(
     """
     versions = facts.versions(item)
     parts = [
-        (starts_on, ends_on, version.version, charge)
+        (since, until, version.version, priced)
         for starts_on, ends_on, version in in_force(
             versions, item.version != "follow", period.starts_on, period.ends_on
         )
         if (charge := version.charge(key)) is not None
+        for since, until, priced in priced_parts(charge, item.overrides, (starts_on, ends_on), _on)
     ]
     if parts and not continues(facts, parts[0][3]):
         parts = [(parts[0][0], parts[-1][1], *parts[0][2:])]
@@ -244,6 +246,10 @@ def _pieces(
             at = (midnight(since, zone), midnight(until, zone))
             found.append(Piece(since, until, *at, number, charge, quantity))
     return tuple(found)
+
+
+def _on(day: date) -> date:
+    return day
 
 
 def _seats(
@@ -280,6 +286,7 @@ def again(facts: Facts, stored: BilledPeriod) -> ChargePeriod:
     for starts_on, ends_on, starts_at, ends_at, number in stored.pieces:
         charge = by_version[number].charge(stored.key[2])
         assert charge is not None  # noqa: S101 - versions are immutable
+        charge = next(priced_parts(charge, item.overrides, (starts_on, ends_on), _on))[2]
         seats = next(q for _, _, q in _seats(item, charge, starts_on, ends_on))
         pieces.append(Piece(starts_on, ends_on, starts_at, ends_at, number, charge, seats))
     whole = subscription.grid(pieces[0].charge.cadence).whole(stored.starts_on)

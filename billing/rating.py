@@ -367,5 +367,12 @@ def _target(
         description=f"{name} ({values})" if values else name,
         price_book=billed.price_book,
         book_version=piece.version,
-        trace=tuple(steps),
+        trace=(*_agreed(charge), *steps),
     )
+
+
+def _agreed(charge: Charge) -> list[Step]:
+    """Return what tells that prices are not the book's."""
+    if not charge.agreed:
+        return []
+    return [{"step": f"agreed: {', '.join(charge.agreed)}", "amount": "0"}]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra.embedded.errors import StackError
+from tollbook.agreed_prices import agreed_parts
 from tollbook.command_group import group
 from tollbook.screen import Column, amounts, show, table_of
 from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
@@ -79,6 +80,8 @@ def show_one(key: Key, data_dir: DataDir = DEFAULT_DATA_DIR, *, as_json: AsJson 
     if found is None:
         raise StackError(f"there is no subscription {key}", "See `tollbook subscription list`.")
     _print(found, as_json=as_json)
+    if not as_json:
+        show(*agreed_parts(found))
 
 
 def show_history(
