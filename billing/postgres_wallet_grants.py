@@ -5,14 +5,14 @@ is.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
-from billing.customer import Customer, instant
+from billing.customer import instant
 from billing.money import display, to_major
 from billing.postgres_facts import Connection
 from billing.postgres_ledger import post
@@ -23,6 +23,7 @@ from billing.postgres_wallets import (
     ask_for_more,
     booking_day,
     end_grants,
+    find_customer,
     lock_wallet,
     read_grants,
     record,
@@ -43,7 +44,7 @@ def create_wallet(writer: WalletWriter, terms: WalletTerms) -> dict[str, Any]:
     """
     connection, tenant = writer.connection, writer.tenant
     with connection.transaction():
-        customer = _customer(connection, tenant, terms.customer)
+        customer = find_customer(connection, tenant, terms.customer)
         limits: tuple[int | None, int | None] = (None, None)
         if (more := terms.top_up) is not None:
             limits = (
@@ -70,17 +71,6 @@ def create_wallet(writer: WalletWriter, terms: WalletTerms) -> dict[str, Any]:
         return known
 
 
-def _customer(connection: Connection, tenant: str, key: str) -> Customer:
-    row = connection.execute(
-        "SELECT content FROM customer_versions WHERE tenant = %s AND customer = %s"
-        " ORDER BY version DESC LIMIT 1",
-        (tenant, key),
-    ).fetchone()
-    if row is None:
-        raise LookupError(f"there is no customer {key}")
-    return Customer.model_validate(row[0])
-
-
 def grant(writer: WalletWriter, key: str, terms: GrantTerms) -> dict[str, Any]:
     """Put credit into a wallet that somebody paid for, or that is given.
 
@@ -94,7 +84,7 @@ def grant(writer: WalletWriter, key: str, terms: GrantTerms) -> dict[str, Any]:
 
 
 def top_up(
-    writer: WalletWriter, key: str, payment: str, expires_at: datetime | None = None
+    writer: WalletWriter, key: str, payment: str, expires_at: datetime | date | None = None
 ) -> dict[str, Any]:
     """Grant the top-up that a wallet asks for, now that it is paid; the same payment again, once.
 
@@ -176,7 +166,7 @@ def _grant(
 
 
 def _new(writer: WalletWriter, wallet: Wallet, terms: GrantTerms) -> _New:
-    zone = _customer(writer.connection, writer.tenant, wallet.customer).zone
+    zone = find_customer(writer.connection, writer.tenant, wallet.customer).zone
     granted = exact_minor(terms.amount, wallet.currency)
     cost = 0 if terms.kind == "promotional" else granted
     if terms.cost is not None:

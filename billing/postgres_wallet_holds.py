@@ -10,12 +10,14 @@ from typing import Any
 
 from psycopg.errors import UniqueViolation
 
+from billing.customer import instant
 from billing.money import display
 from billing.postgres_wallet_reports import find_hold
 from billing.postgres_wallets import (
     OF_FREE,
     WalletWriter,
     ask_for_more,
+    find_customer,
     lock_wallet,
     read_grants,
     read_parts,
@@ -53,7 +55,11 @@ def hold(writer: WalletWriter, key: str, terms: HoldTerms) -> dict[str, Any]:
             if tuple(known[n] for n in ("amount_minor", "charge", "product", "meter")) != wanted:
                 raise WalletError(f"there is a hold {terms.key} for something else")
             return known
-        if terms.expires_at is not None and terms.expires_at <= writer.at:
+        expires_at = None
+        if terms.expires_at is not None:
+            zone = find_customer(connection, tenant, wallet.customer).zone
+            expires_at = instant(terms.expires_at, zone)
+        if expires_at is not None and expires_at <= writer.at:
             raise WalletError(f"it expires before it is made, at {writer.at.isoformat()}")
         grants = read_grants(connection, tenant, key, OF_FREE)
         try:
@@ -65,10 +71,10 @@ def hold(writer: WalletWriter, key: str, terms: HoldTerms) -> dict[str, Any]:
         connection.execute(
             "INSERT INTO wallet_holds (tenant, wallet, hold, amount_minor, charge, product, meter,"
             " held_at, expires_at, actor) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            (tenant, key, terms.key, *wanted, writer.at, terms.expires_at, writer.actor),
+            (tenant, key, terms.key, *wanted, writer.at, expires_at, writer.actor),
         )
         record(connection, wallet, movements, writer.cause("held"), hold=terms.key)
-        schedule(connection, wallet, [terms.expires_at])
+        schedule(connection, wallet, [expires_at])
         ask_for_more(connection, wallet, writer.at)
         return _hold_of(writer, key, terms.key)
 

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 
 from psycopg.types.json import Jsonb
 
+from billing.customer import Customer
 from billing.ledger import Entry, open_day
 from billing.postgres_facts import Connection
 from billing.postgres_ledger import locked_through, post
@@ -100,6 +101,18 @@ def lock_wallet_of(
         (tenant, *whose),
     ).fetchone()
     return None if row is None else Wallet(tenant, *row)
+
+
+def find_customer(connection: Connection, tenant: str, key: str) -> Customer:
+    """Return a customer as it is now; raises LookupError where there is none of that key."""
+    row = connection.execute(
+        "SELECT content FROM customer_versions WHERE tenant = %s AND customer = %s"
+        " ORDER BY version DESC LIMIT 1",
+        (tenant, key),
+    ).fetchone()
+    if row is None:
+        raise LookupError(f"there is no customer {key}")
+    return Customer.model_validate(row[0])
 
 
 def read_grants(

@@ -101,7 +101,7 @@ class HoldTerms(BaseModel):
     charge: Key | None = None
     product: Key | None = None
     meter: Key | None = None
-    expires_at: Instant | None = None
+    expires_at: Moment | None = None
 
     def use_at(self, at: datetime) -> Use:
         """Return the use that it is for."""

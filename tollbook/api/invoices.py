@@ -22,6 +22,9 @@ _State = Literal["draft", "open", "discarded", "paid", "void", "uncollectible"]
 _Day = Annotated[date | None, Query()]
 
 
+_EXPLAINED = ("number", "currency", "cut_number", "total", "wallet", "amount_due")
+
+
 class DocumentShown(BaseModel):
     """An invoice or a credit note; amounts are positive on both."""
 
@@ -38,6 +41,9 @@ class DocumentShown(BaseModel):
     due_on: str = Field(examples=["2013-03-03"])
     state: _State
     total_minor: int = Field(examples=[275000])
+    wallet_minor: int = Field(
+        description="What wallets paid of it; negative where it put back into them."
+    )
     amount_due_minor: int = Field(examples=[275000])
     total: str = Field(examples=["2750.00"])
     amount_due: str = Field(examples=["2750.00"])
@@ -69,11 +75,23 @@ class LineShown(BaseModel):
     trace: list[dict[str, Any]]
 
 
+class CreditShown(BaseModel):
+    """What a grant paid of a line; negative where the line put it back."""
+
+    wallet: str
+    grant: str
+    kind: Literal["prepaid", "promotional"]
+    line: int
+    amount_minor: int
+    amount: str
+
+
 class InvoiceShown(DocumentShown):
-    """A document with its lines."""
+    """A document with its lines, and the credit that was drawn for them."""
 
     customer_name: str
     lines: list[LineShown]
+    credit: list[CreditShown]
 
 
 class InputShown(BaseModel):
@@ -110,6 +128,7 @@ class StepsShown(BaseModel):
     unit: str
     steps: list[dict[str, Any]]
     amount: str
+    credit: list[CreditShown]
 
 
 class Explanation(BaseModel):
@@ -120,6 +139,8 @@ class Explanation(BaseModel):
     cut_number: int
     lines: list[StepsShown]
     total: str
+    wallet: str
+    amount_due: str
     inputs: list[str]
 
 
@@ -234,9 +255,10 @@ def _add_evidence(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> N
         found = _document(asked, name)
         inputs = list_inputs(asked.connection, asked.tenant, found["id"])
         shown = ("ordinal", "description", "quantity", "unit", "amount")
-        content = {name: found[name] for name in ("number", "currency", "cut_number", "total")}
+        content = {name: found[name] for name in _EXPLAINED}
         content["lines"] = [
-            {name: line[name] for name in shown} | {"steps": line["trace"]}
+            {name: line[name] for name in shown}
+            | {"steps": line["trace"], "credit": _credit_of(found, line)}
             for line in found["lines"]
         ]
         return answer(content | {"inputs": [one["role"] for one in inputs]})
@@ -268,3 +290,7 @@ def _document(asked: Asked, name: str) -> dict[str, Any]:
     if found is None:
         raise ProblemError(404, f"there is no invoice {name}")
     return found
+
+
+def _credit_of(found: dict[str, Any], line: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for one in found["credit"] if one["line"] == line["ordinal"]]

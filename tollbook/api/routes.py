@@ -23,6 +23,7 @@ from tollbook.api.replacements import add_replacements
 from tollbook.api.subscriptions import add_subscriptions
 from tollbook.api.traces import add_traces
 from tollbook.api.usage import add_usage
+from tollbook.api.wallets import add_wallets
 from tollbook.stack_file import Stack
 
 
@@ -48,6 +49,7 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
     add_price_books(v1, asking)
     add_subscriptions(v1, asking)
     add_clock(v1, asking, stack_of)
+    add_wallets(v1, asking)
     add_invoices(v1, asking)
     add_books(v1, asking, stack_of)
     add_meters(v1, asking, stack_of)
