@@ -54,6 +54,10 @@ def check(declared: Declarations, known: Known) -> None:
     _check_customers(declared, known)
     check_owners(declared, known.facts)
     check_subscriptions(declared, known.facts, known.billed_until, after)
+    for key, wallet in declared.wallets.items():
+        if wallet.customer not in after.customers:
+            message = f"wallet {key}: there is no customer {wallet.customer}"
+            declared.fault("wallets", key, message)
 
 
 def _check_meters(declared: Declarations, known: Known) -> None:

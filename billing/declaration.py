@@ -1,4 +1,4 @@
-"""What `tollbook apply` reads: meters, price books, customers and subscriptions, in any files.
+"""What `tollbook apply` reads: meters, price books, customers, subscriptions and wallets, in files.
 
 Every fault of every file is found in one pass and named by file and line; nothing is applied
 unless there is none.
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from billing.customer import Customer, Moment, Subscription
 from billing.price_book import PriceBook
+from billing.wallet_terms import WalletTerms
 from billing.yaml_text import Fault, Path, Tree
 from pipelines.meter import MeterDefinition
 
@@ -21,9 +22,10 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "price_books": PriceBook,
     "customers": Customer,
     "subscriptions": Subscription,
+    "wallets": WalletTerms,
 }
 _NAMED = ("charge ", "price book ", "subscription ", "item ")
-_SECTIONS = ("meters", "price_books", "customers", "subscriptions")
+_SECTIONS = ("meters", "price_books", "customers", "subscriptions", "wallets")
 
 
 class _Effective(BaseModel):
@@ -38,6 +40,7 @@ _NAME_BY_SCHEMA: dict[type[BaseModel], str] = {
     PriceBook: "price book",
     Customer: "customer",
     Subscription: "subscription",
+    WalletTerms: "wallet",
 }
 
 
@@ -59,6 +62,7 @@ class Declarations:
     price_books: dict[str, PriceBook] = field(default_factory=dict)
     customers: dict[str, Customer] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    wallets: dict[str, WalletTerms] = field(default_factory=dict)
     places: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
     trees: dict[tuple[str, str], tuple[Tree, Path]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)

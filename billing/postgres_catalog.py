@@ -26,7 +26,10 @@ from billing.postgres_facts import (
 from billing.postgres_price_books import publish, write_draft
 from billing.postgres_subscriptions import Cause, Written, record
 from billing.postgres_touched import is_narrow, load_touched
+from billing.postgres_wallet_grants import declare_wallet
+from billing.postgres_wallets import WalletWriter
 from billing.price_book import content_hash, to_content
+from billing.wallet_terms import WalletError
 from pipelines.meter import MeterDefinition, to_row
 
 _LATEST = 2**62
@@ -80,6 +83,8 @@ def apply(
         )
         if any(one.outcome != "unchanged" for one in applied):
             raise_revision(connection, tenant, revision)
+        # Wallets are no facts: no bill run sees them as of a revision.
+        applied += _apply_wallets(WalletWriter(connection, tenant, cause.actor, at), declared)
     return applied
 
 
@@ -199,6 +204,18 @@ def _apply_subscriptions(
     for key in record(connection, tenant, written, customers, at=at, cause=cause):
         message = f"subscription {key} is canceled and stays so: begin one that succeeds it"
         declared.fault("subscriptions", key, message)
+    if declared.faults:
+        raise DeclarationError
+    return applied
+
+
+def _apply_wallets(writer: WalletWriter, declared: Declarations) -> list[Applied]:
+    applied = []
+    for key, terms in declared.wallets.items():
+        try:
+            applied.append(Applied("wallet", key, declare_wallet(writer, terms)))
+        except WalletError as error:
+            declared.fault("wallets", key, f"wallet {key}: {error}")
     if declared.faults:
         raise DeclarationError
     return applied

@@ -44,7 +44,8 @@ def is_narrow(declared: Declarations) -> bool:
 def load_touched(connection: Connection, tenant: str, declared: Declarations) -> Facts:
     """Return the latest facts about declared customers, subscriptions and subjects."""
     wanted = declared.subscriptions.values()
-    named = {*declared.customers, *(subscription.customer for subscription in wanted)}
+    named = {*declared.customers, *(one.customer for one in declared.wallets.values())}
+    named |= {subscription.customer for subscription in wanted}
     bound: dict[str, Any] = {
         "tenant": tenant,
         "customers": list(named),

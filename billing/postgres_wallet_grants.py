@@ -45,12 +45,7 @@ def create_wallet(writer: WalletWriter, terms: WalletTerms) -> dict[str, Any]:
     connection, tenant = writer.connection, writer.tenant
     with connection.transaction():
         customer = find_customer(connection, tenant, terms.customer)
-        limits: tuple[int | None, int | None] = (None, None)
-        if (more := terms.top_up) is not None:
-            limits = (
-                exact_minor(more.below, terms.currency),
-                exact_minor(more.amount, terms.currency),
-            )
+        limits = _limits(terms)
         made = connection.execute(
             "INSERT INTO wallets VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
             " ON CONFLICT DO NOTHING RETURNING true",
@@ -69,6 +64,39 @@ def create_wallet(writer: WalletWriter, terms: WalletTerms) -> dict[str, Any]:
         if tuple(known[name] for name in names) != wanted:
             raise WalletError(f"there is a wallet {terms.key} with other terms")
         return known
+
+
+def _limits(terms: WalletTerms) -> tuple[int | None, int | None]:
+    more = terms.top_up
+    if more is None:
+        return None, None
+    return exact_minor(more.below, terms.currency), exact_minor(more.amount, terms.currency)
+
+
+def declare_wallet(writer: WalletWriter, terms: WalletTerms) -> str:
+    """Make a wallet, or let one that is there ask for top-ups as declared; returns the outcome.
+
+    Raises:
+        LookupError, WalletError: as of `create_wallet`.
+    """
+    connection, tenant = writer.connection, writer.tenant
+    with connection.transaction():
+        before = find_wallet(connection, tenant, terms.key)
+        if before is None:
+            create_wallet(writer, terms)
+            return "created"
+        wallet, limits = lock_wallet(connection, tenant, terms.key), _limits(terms)
+        if limits == (wallet.below_minor, wallet.top_up_minor):
+            create_wallet(writer, terms)
+            return "unchanged"
+        connection.execute(
+            "UPDATE wallets SET below_minor = %s, top_up_minor = %s"
+            " WHERE tenant = %s AND wallet = %s",
+            (*limits, tenant, terms.key),
+        )
+        create_wallet(writer, terms)
+        ask_for_more(connection, lock_wallet(connection, tenant, terms.key), writer.at)
+        return "changed"
 
 
 def grant(writer: WalletWriter, key: str, terms: GrantTerms) -> dict[str, Any]:

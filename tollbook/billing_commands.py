@@ -49,7 +49,7 @@ def apply(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Make declared meters, price books, customers and subscriptions known.
+    """Make declared meters, price books, customers, subscriptions and wallets known.
 
     All files are checked as one before anything is applied; applying again changes nothing.
     """

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from billing.due import Scope
+from billing.postgres_catalog import DeclarationError, apply
 from billing.postgres_due_work import do_due_work
 from billing.postgres_runs import PostgresRuns
 from billing.postgres_wallet_grants import create_wallet, grant, top_up
@@ -35,6 +36,7 @@ from tests.e2e.billing_databases import Connection, Make, databases
 from tests.e2e.billing_world import EVENTS, TENANT, PostgresCutsUsage, close
 from tests.e2e.wallet_world import WalletWorld, day
 from tests.embedded_stack import EmbeddedStack
+from tests.unit.billing.world import NOW, declare
 
 HOLDS, CONNECTIONS = 1000, 12
 
@@ -201,3 +203,28 @@ def test_what_expires_is_breakage_until_a_late_correction_of_its_time_draws_it(
     do_due_work(connection, day(121.5), world.tenant)
     assert world.balances()["breakage"] == -4_00
     assert reconcile(connection, world.tenant)["faults"] == []
+
+
+def test_a_declared_wallet_asks_for_top_ups_as_its_file_says(
+    known: tuple[str, Connection],
+) -> None:
+    connection = known[1]
+    world = WalletWorld(connection, "declared")
+
+    def applied(*wallets: str) -> list[tuple[str, str]]:
+        text = "\n".join(["wallets:", *(f"- {{customer: C, currency: USD, {w}}}" for w in wallets)])
+        found = apply(connection, world.tenant, declare(text), NOW)
+        return [(one.key, one.outcome) for one in found]
+
+    asks = 'key: w, top_up: {below: "5.00", amount: "10.00"}'
+    assert applied("key: w") == [("w", "unchanged")]
+    assert applied(asks) == [("w", "changed")]
+    assert applied(asks) == [("w", "unchanged")]
+    wallet = find_wallet(connection, world.tenant, "w")
+    assert wallet is not None
+    assert (wallet["top_up"], wallet["top_up_pending"]) == ("10.00", 1)
+    for other in ("key: v", "key: w, tax_at: purchase"):
+        with pytest.raises(DeclarationError):
+            applied(other)
+    assert find_wallet(connection, world.tenant, "v") is None
+    assert find_wallet(connection, world.tenant, "w") == wallet

@@ -114,7 +114,7 @@ subscriptions:
         "1.yaml:9: charge d: its price cannot change within a period",
         (
             "1.yaml:10: unknown key things; expected one of meters, price_books, customers,"
-            " subscriptions"
+            " subscriptions, wallets"
         ),
         "2.yaml:2: time_zone: not a time zone like America/New_York: Mars/Olympus",
         "2.yaml:4: start: not a date like 2013-01-31: 2013-1-1",
@@ -359,3 +359,17 @@ subscriptions:
 - {key: S, customer: C, start: 2013-01-01, items: [{key: main, price_book: book, version: 7}]}
 """
     assert faults_of(draft) == ["1.yaml:8: subscription S: there is no price book book"]
+
+
+def test_a_wallet_is_of_a_customer_and_asks_for_something() -> None:
+    wallets = """
+wallets:
+- {key: w, customer: NONE, currency: USD}
+- {key: x, customer: UA, currency: USD, top_up: {below: "5"}}
+- {key: y, customer: UA, currency: USD, top_up: {below: "0", amount: "1"}}
+"""
+    assert faults_of(wallets) == [
+        "1.yaml:3: wallet w: there is no customer NONE",
+        "1.yaml:4: top_up.amount is missing",
+        "1.yaml:5: top_up.below: Input should be greater than 0",
+    ]
