@@ -1,23 +1,27 @@
 """Checks of subscriptions: what they name exists, has prices, and is billed by one of them only."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import datetime
 from itertools import combinations
+from zoneinfo import ZoneInfo
 
 from billing.charge import Charge, has_price_in
-from billing.customer import Customer, Item, Subscription
+from billing.customer import Customer, Item, Moment, Subscription
 from billing.declaration import Declarations
 from billing.facts import Facts, first_charge
 from billing.override import override_faults
+from billing.period import instant
 from billing.yaml_text import Path
 
 Fault = Callable[[str], None]
+
+_UTC = ZoneInfo("UTC")
 
 
 def check_subscriptions(
     declared: Declarations,
     before: Facts,
-    billed_until: Mapping[str, datetime],
+    billed: Container[str],
     after: Facts,
 ) -> None:
     """Note every fault of the declared subscriptions, given the facts before and after."""
@@ -29,9 +33,8 @@ def check_subscriptions(
         _check_names(subscription, after, fault)
         _check_predecessor(subscription, before.subscriptions.get(key), after, fault)
         was = before.subscriptions.get(key)
-        if was is not None and key in billed_until:
-            zone = before.customers[was.customer].zone
-            _check_billed(subscription, was, billed_until[key].astimezone(zone), fault)
+        if was is not None and key in billed:
+            _check_billed(subscription, was, fault)
         _check_trial(subscription, after, fault)
     _check_currencies(declared, after)
     _check_overrides(declared, after)
@@ -42,13 +45,34 @@ def _check_names(subscription: Subscription, after: Facts, fault: Fault) -> None
     if subscription.customer not in after.customers:
         fault(f"there is no customer {subscription.customer}")
     for item in subscription.items:
-        if item.start is not None and item.start < subscription.start:
+        if item.start is not None and _before(item.start, subscription.start):
             fault(f"item {item.key} starts before it")
         book = after.price_books.get(item.price_book)
         if book is None:
             fault(f"there is no price book {item.price_book}")
-        elif not after.versions(item):
-            fault(f"price book {book.key} has no version {item.version}")
+            continue
+        known = {version.version for version in book.versions}
+        for pin in item.pins:
+            if pin.version != "follow" and pin.version not in known:
+                fault(f"price book {book.key} has no version {pin.version}")
+    _check_replaced(subscription, fault)
+
+
+def _check_replaced(subscription: Subscription, fault: Fault) -> None:
+    """See that an item follows one that has ended by then."""
+    items = {item.key: item for item in subscription.items}
+    for item in subscription.items:
+        if item.replaces is None:
+            continue
+        old = items.get(item.replaces)
+        if old is None or old.key == item.key:
+            fault(f"item {item.key} replaces {item.replaces}, which is no other item of it")
+        elif old.end is None or _before(item.start or subscription.start, old.end):
+            fault(f"item {item.key} replaces {old.key}, which has not ended by then")
+
+
+def _before(one: Moment, other: Moment) -> bool:
+    return instant(one, _UTC) < instant(other, _UTC)
 
 
 def _check_predecessor(
@@ -64,8 +88,13 @@ def _check_predecessor(
         fault(f"there is no subscription {name} that it could succeed")
     elif known.customer != subscription.customer:
         fault(f"its predecessor {name} is of customer {known.customer}")
-    elif known.ends_on is None or known.ends_on > subscription.start:
+    elif (end := _end_of(known)) is None or _before(subscription.start, end):
         fault(f"its predecessor {name} has not ended by {subscription.start}")
+
+
+def _end_of(subscription: Subscription) -> datetime | None:
+    """Return its end by the clock of no place, to compare it with days of the same customer."""
+    return subscription.end_at(_UTC)
 
 
 def _check_trial(subscription: Subscription, after: Facts, fault: Fault) -> None:
@@ -85,28 +114,56 @@ def _check_trial(subscription: Subscription, after: Facts, fault: Fault) -> None
             )
 
 
-def _check_billed(
-    subscription: Subscription, was: Subscription, until: datetime, fault: Fault
-) -> None:
-    """See that what was billed stays as it was."""
-    for name in ("customer", "start", "anchor", "billed_from"):
+def _check_billed(subscription: Subscription, was: Subscription, fault: Fault) -> None:
+    """See that what was billed keeps what its periods and lines are known by.
+
+    All else may change, back into billed periods too: that is credited and charged.
+    """
+    fixed = ["customer", "anchor", "proration"]
+    if was.trial is not None or was.anchor == "anniversary":
+        fixed += ["start", "billed_from"]
+    for name in fixed:
         if getattr(was, name) != getattr(subscription, name):
             words = "end of its trial" if name == "billed_from" else name
             fault(f"it has been billed: its {words} does not change")
-    kept = {(item.key, item.price_book, item.start) for item in subscription.items}
-    for item in was.items:
-        if (item.key, item.price_book, item.start) not in kept:
-            fault(f"item {item.key} has been billed: changing it is not supported yet")
-    known = {item.key for item in was.items}
+    if subscription.start > was.start:
+        fault(f"it has been billed: its start does not move to later than {was.start}")
+    if was.trial is None and subscription.trial is not None:
+        fault("it has been billed: it cannot begin with a trial any more")
+    _check_billed_items(subscription, was, fault)
+
+
+def _check_billed_items(subscription: Subscription, was: Subscription, fault: Fault) -> None:
+    known = {item.key: item for item in was.items}
+    kept = {item.key for item in subscription.items}
+    for key in known:
+        if key not in kept:
+            fault(f"item {key} has been billed: give it an end: instead of leaving it out")
     for item in subscription.items:
-        if item.key not in known and item.start is None:
+        before = known.get(item.key)
+        if before is None and item.start is None:
             fault(f"item {item.key} is added to what has been billed: say since when with start:")
-    if subscription.end == was.end:
-        return
-    if subscription.end is not None and until.date() > subscription.end:
-        fault(f"it has been billed until {until:%Y-%m-%d}, after its end")
-    elif was.end is not None and until.date() >= was.end:
-        fault("it has ended and been billed to its end: begin a new subscription")
+        elif before is not None:
+            _check_billed_item(item, before, fault)
+
+
+def _check_billed_item(item: Item, was: Item, fault: Fault) -> None:
+    for name in ("price_book", "start"):
+        if getattr(item, name) != getattr(was, name):
+            words = name.replace("_", " ")
+            fault(
+                f"item {item.key} has been billed: its {words} does not change; end it, and"
+                " add another one that replaces it"
+            )
+    known = {one.key for one in was.discounts}
+    for discount in item.discounts:
+        if discount.key not in known and discount.start is None:
+            fault(
+                f"discount {discount.key} is added to what has been billed: say since when with"
+                " from:"
+            )
+    for key in sorted(known - {one.key for one in item.discounts}):
+        fault(f"discount {key} may have been billed: end it with to: instead of leaving it out")
 
 
 def _check_currencies(declared: Declarations, after: Facts) -> None:
@@ -184,10 +241,10 @@ def _has_open_subjects(customer: Customer, after: Facts) -> bool:
 
 
 def _contested(after: Facts, one: Subscription, other: Subscription) -> set[str]:
-    if (one.ends_on is not None and one.ends_on <= other.start) or (
-        other.ends_on is not None and other.ends_on <= one.start
-    ):
-        return set()
+    for first, second in ((one, other), (other, one)):
+        end = _end_of(first)
+        if end is not None and end <= instant(second.start, _UTC):
+            return set()
     return {
         meter
         for charge in _metered(after, one.items)

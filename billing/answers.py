@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 from billing.charge import Charge
+from billing.charge_period import ChargePeriod
 from billing.document import Rated
-from billing.due import ChargePeriod
 from billing.evidence import evidence_of
 from billing.facts import Facts, spans
 from billing.money import text_of
@@ -133,6 +133,8 @@ def _questions(facts: Facts, period: ChargePeriod) -> Iterator[tuple[int, str, Q
     meters = [("", charge.meter)] if charge.meter else sorted(charge.meters.items())
     zone = facts.customers[period.customer].time_zone if charge.rates else ""
     for number, piece in enumerate(period.pieces):
+        if not piece.length:
+            continue
         bands = tuple((r.name, r.start, r.end, r.days) for r in piece.charge.rates)
         for name, meter in meters:
             yield (

@@ -9,11 +9,13 @@ the cut, of items that were billed. Rating ends before wallets, numbers and corr
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
+from itertools import pairwise
 from operator import attrgetter
 
 from billing.answers import Answers
+from billing.charge_period import ChargeKey, ChargePeriod, Piece
 from billing.comparison import Comparison, add_to
-from billing.due import BilledPeriod, ChargeKey, ChargePeriod, Scope, again, due
+from billing.due import BilledPeriod, Scope, again, due
 from billing.facts import Facts
 from billing.price_book_draft import Draft, with_draft
 from billing.rating import PeriodInputs, State, rate
@@ -120,9 +122,26 @@ def _plan(past: Past, draft: Draft, drafted: Facts, members: list[str]) -> _Plan
 def _undivided(period: ChargePeriod) -> ChargePeriod:
     """Return a period whose pieces of one price are one, as where no version had changed it."""
     first, last = period.pieces[0], period.pieces[-1]
-    if any((one.charge, one.quantity) != (first.charge, first.quantity) for one in period.pieces):
+    if any(
+        one.ends_at != other.starts_at
+        or (one.charge, one.quantity) != (other.charge, other.quantity)
+        for one, other in pairwise(period.pieces)
+    ):
         return period
-    return replace(period, pieces=(replace(first, ends_on=last.ends_on, ends_at=last.ends_at),))
+    whole = replace(
+        first,
+        ends_on=last.ends_on,
+        ends_at=last.ends_at,
+        last=last.last,
+        idle=sum(piece.idle for piece in period.pieces),
+        ends=last.ends,
+    )
+    return replace(period, pieces=(whole,))
+
+
+def _are_apart(one: Piece, other: Piece) -> bool:
+    alike = (one.charge, one.quantity) == (other.charge, other.quantity)
+    return one.ends_at != other.starts_at or not alike
 
 
 def _added(past: Past, draft: Draft, plans: Mapping[str, _Plan]) -> list[ChargePeriod]:

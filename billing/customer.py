@@ -1,9 +1,8 @@
 """Customers, the subjects whose usage they pay for, and their subscriptions, as declared."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -12,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 from billing.charge import STRICT, Amount, Key
 from billing.discount import Discount
 from billing.override import Override
-from billing.period import CALENDAR_MONTHS, Cadence, Grid, calendar, midnight
+from billing.period import CALENDAR_MONTHS, Cadence, Grid, calendar, instant, local_date, midnight
 from billing.price_book import Currency, Date
 
 
@@ -38,11 +37,6 @@ def _parse_moment(value: object) -> object:
 
 
 Moment = Annotated[datetime | date, BeforeValidator(_parse_moment)]
-
-
-def instant(moment: datetime | date, zone: ZoneInfo) -> datetime:
-    """Return an instant as it is, and a date as its midnight in the zone."""
-    return moment if isinstance(moment, datetime) else midnight(moment, zone)
 
 
 class Subject(BaseModel):
@@ -82,12 +76,31 @@ class Customer(BaseModel):
 
 
 class SeatChange(BaseModel):
-    """How many seats there are from a day on."""
+    """How many seats there are from a moment on."""
 
     model_config = STRICT
 
-    start: Date | None = Field(default=None, alias="from")
+    start: Moment | None = Field(default=None, alias="from")
     quantity: Amount = Field(ge=0)
+
+
+class Pin(BaseModel):
+    """By which version of the book there are prices from a moment on."""
+
+    model_config = STRICT
+
+    start: Moment | None = Field(default=None, alias="from")
+    version: Literal["follow"] | int
+
+
+class Pause(BaseModel):
+    """When nothing is billed, and usage does not count."""
+
+    model_config = STRICT
+
+    start: Moment = Field(alias="from")
+    end: Moment | None = Field(default=None, alias="to")
+    """None until it is resumed."""
 
 
 class Item(BaseModel):
@@ -97,9 +110,14 @@ class Item(BaseModel):
 
     key: Key
     price_book: Key
-    version: Literal["follow"] | int = "follow"
-    start: Date | None = None
+    version: Literal["follow"] | int | tuple[Pin, ...] = "follow"
+    """Which version prices it: those in force, one for ever, or others from moments on."""
+    start: Moment | None = None
     """The subscription's where it is not given."""
+    end: Moment | None = None
+    """From when on it is no more; None with the subscription."""
+    replaces: Key | None = None
+    """The item that it follows: an upgrade or a downgrade."""
 
     quantities: Mapping[Key, tuple[SeatChange, ...]] = Field(default_factory=dict)
     """Seats by charge; a plain quantity is since the item's start."""
@@ -120,19 +138,33 @@ class Item(BaseModel):
     @model_validator(mode="after")
     def _is_in_order(self) -> Self:
         for key, changes in self.quantities.items():
-            if any(one.start is None for one in changes[1:]):
-                raise ValueError(f"item {self.key}: quantity of {key}: only the first has no from")
-            days = [one.start for one in changes if one.start is not None]
-            if sorted(set(days)) != days:
-                raise ValueError(f"item {self.key}: quantities of {key} are not in order of time")
+            _check_order(f"item {self.key}: quantities of {key}", changes)
+        if isinstance(self.version, tuple):
+            _check_order(f"item {self.key}: its versions", self.version)
         for key, count in Counter(one.key for one in self.discounts).items():
             if count > 1:
                 raise ValueError(f"item {self.key}: discount {key} is given {count} times")
         return self
 
-    def seats(self, charge: str) -> list[tuple[date, Decimal]]:
-        """Return since when there are how many seats of a charge."""
-        return [(one.start or date.min, one.quantity) for one in self.quantities.get(charge, ())]
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """Which version prices it from when on."""
+        if isinstance(self.version, tuple):
+            return self.version
+        return (Pin(version=self.version),)
+
+
+def _check_order(what: str, changes: Sequence[SeatChange | Pin]) -> None:
+    if not changes:
+        raise ValueError(f"{what}: give at least one")
+    if any(one.start is None for one in changes[1:]):
+        raise ValueError(f"{what}: only the first has no from")
+    starts = [instant(one.start, _UTC) for one in changes if one.start is not None]
+    if sorted(set(starts)) != starts:
+        raise ValueError(f"{what} are not in order of time")
+
+
+_UTC = ZoneInfo("UTC")
 
 
 class Trial(BaseModel):
@@ -182,7 +214,10 @@ class Subscription(BaseModel):
     key: Key
     customer: Key
     start: Date
-    end: Date | None = None
+    end: Moment | None = None
+    """From when on it is no more."""
+    credit_unused: bool = True
+    """Whether what was billed in advance for the time after its end is credited."""
     anchor: Anchor = "calendar"
     """Where whole periods begin: on the calendar, with the subscription's start, on a day of the
     month (weeks and days then lie on the calendar), or counted from a date."""
@@ -190,6 +225,9 @@ class Subscription(BaseModel):
     trial: Trial | None = None
     predecessor: Key | None = None
     """The one of the same customer that it follows, which has ended."""
+    proration: Literal["day", "second"] = "day"
+    """What a part of a period is measured by; a moment counts from the start of its day by day."""
+    pauses: tuple[Pause, ...] = Field(default=(), max_length=1000)
     items: tuple[Item, ...] = Field(min_length=1, max_length=100)
 
     @model_validator(mode="after")
@@ -197,12 +235,26 @@ class Subscription(BaseModel):
         # One that ends as it starts was canceled before it began, and is never billed.
         if self.trial is not None and self.billed_from <= self.start:
             raise ValueError(f"subscription {self.key}: its trial ends before it starts")
-        if self.end is not None and self.end < self.start:
+        if self.end is not None and instant(self.end, _UTC) < instant(self.start, _UTC):
             raise ValueError(f"subscription {self.key}: ends before it starts")
+        self._check_pauses()
         for key, count in Counter(item.key for item in self.items).items():
             if count > 1:
                 raise ValueError(f"subscription {self.key}: item {key} is given {count} times")
         return self
+
+    def _check_pauses(self) -> None:
+        ends: list[Moment | None] = [self.billed_from]
+        for pause in self.pauses:
+            last = ends[-1]
+            if last is None or instant(pause.start, _UTC) < instant(last, _UTC):
+                raise ValueError(
+                    f"subscription {self.key}: pause from {pause.start} begins before what is"
+                    " billed, or before the pause that precedes it ends"
+                )
+            if pause.end is not None and instant(pause.end, _UTC) <= instant(pause.start, _UTC):
+                raise ValueError(f"subscription {self.key}: pause from {pause.start} is empty")
+            ends.append(pause.end)
 
     @property
     def billed_from(self) -> date:
@@ -211,12 +263,29 @@ class Subscription(BaseModel):
             return self.start
         return self.trial.ends or self.start + timedelta(days=self.trial.days or 0)
 
-    @property
-    def ends_on(self) -> date | None:
-        """The day from which it is no more: of a trial that leads to nothing, its end."""
+    def point(self, moment: Moment, zone: ZoneInfo) -> datetime:
+        """Return the instant from which a change counts: by day, the start of its local day."""
+        if self.proration == "day" and isinstance(moment, datetime):
+            return midnight(local_date(moment, zone), zone)
+        return instant(moment, zone)
+
+    def end_at(self, zone: ZoneInfo) -> datetime | None:
+        """Return the instant from which it is no more: of a trial that leads to nothing, its end.
+
+        One that ends as it starts was canceled before it began, and is never billed.
+        """
+        end = None if self.end is None else self.point(self.end, zone)
         if self.trial is not None and self.trial.then == "canceled":
-            return self.billed_from if self.end is None else min(self.end, self.billed_from)
-        return self.end
+            lapse = midnight(self.billed_from, zone)
+            return lapse if end is None else min(end, lapse)
+        return end
+
+    def paused(self, zone: ZoneInfo) -> list[tuple[datetime, datetime | None]]:
+        """Return when it is paused, in order."""
+        return [
+            (self.point(one.start, zone), None if one.end is None else self.point(one.end, zone))
+            for one in self.pauses
+        ]
 
     def grid(self, cadence: Cadence) -> Grid:
         """Return where whole periods of a cadence begin."""

@@ -40,6 +40,10 @@ class Facts:
     assignments: Mapping[str, Sequence[Assignment]] = field(default_factory=dict)
     additive_meters: frozenset[str] = frozenset()
     units: Mapping[str, str] = field(default_factory=dict)
+    published: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """The revision with which a version of a book became known; 0 where it does not matter."""
+    agreed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Of a subscription's terms: which version they are, and the revision that brought them."""
 
     def zone_of(self, subscription: Subscription) -> ZoneInfo:
         """Return the zone in which a subscription's periods lie."""
@@ -49,9 +53,18 @@ class Facts:
         """Return the book versions an item may be priced by, in the order they take effect."""
         book = self.price_books[item.price_book]
         ordered = sorted(book.versions, key=lambda version: version.version)
-        if item.version == "follow":
+        pinned = {pin.version for pin in item.pins}
+        if "follow" in pinned:
             return ordered
-        return [version for version in ordered if version.version == item.version]
+        return [version for version in ordered if version.version in pinned]
+
+    def versions_known(self, book: str, revision: int) -> list[BookVersion]:
+        """Return the versions of a book that were known at a revision, in their order."""
+        return [
+            version
+            for version in sorted(self.price_books[book].versions, key=lambda one: one.version)
+            if self.published.get((book, version.version), 0) <= revision
+        ]
 
     def charge_keys(self, item: Item) -> list[str]:
         """Return the keys of all charges of an item, in the order of the book."""
@@ -65,14 +78,14 @@ def first_charge(versions: Sequence[BookVersion], key: str) -> Charge:
 
 
 def in_force(
-    versions: Sequence[BookVersion], pinned: bool, start: date, end: date
+    versions: Sequence[BookVersion], start: date, end: date
 ) -> Iterator[tuple[date, date, BookVersion]]:
     """Yield which version is in force on the days from `start` until before `end`.
 
-    A pinned version is in force always; days before the first version took effect have none.
+    Days before the first version took effect have none.
     """
     for index, version in enumerate(versions):
-        begins = start if pinned or version.effective_from is None else version.effective_from
+        begins = start if version.effective_from is None else version.effective_from
         until = end
         if index + 1 < len(versions):
             next_from = versions[index + 1].effective_from
@@ -88,18 +101,28 @@ def spans(facts: Facts, subscription: Subscription, start: datetime, end: dateti
     sees to it that this is one, unless the charge is shared.
     """
     zone = facts.zone_of(subscription)
+    ends_at = subscription.end_at(zone)
     lower = max(start, midnight(subscription.start, zone))
-    ends_on = subscription.ends_on
-    upper = end if ends_on is None else min(end, midnight(ends_on, zone))
+    upper = end if ends_at is None else min(end, ends_at)
     return [
         Span(
             subscription.key,
             owned.subject,
-            lower if owned.start is None else max(lower, owned.start),
-            upper if owned.end is None else min(upper, owned.end),
+            since if owned.start is None else max(since, owned.start),
+            until if owned.end is None else min(until, owned.end),
         )
+        for since, until in _not_paused(subscription.paused(zone), lower, upper)
         for owned in facts.assignments.get(subscription.customer, ())
-        if owned.subscription in (None, subscription.key)
-        and lower < upper
-        and owned.overlaps(lower, upper)
+        if owned.subscription in (None, subscription.key) and owned.overlaps(since, until)
     ]
+
+
+def _not_paused(
+    pauses: Sequence[tuple[datetime, datetime | None]], start: datetime, end: datetime
+) -> Iterator[tuple[datetime, datetime]]:
+    for since, until in pauses:
+        if start < min(since, end):
+            yield start, min(since, end)
+        start = end if until is None else max(start, until)
+    if start < end:
+        yield start, end

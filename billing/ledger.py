@@ -24,6 +24,8 @@ ACCOUNT_KINDS = {
     "promotional_credit": "revenue",
     "breakage": "revenue",
 }
+ADVANCE_KINDS = ("advance", "proration_charge", "proration_credit")
+"""Lines of amounts billed in advance: they are earned over the days they are for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,4 +257,4 @@ def _month_entry(
 
 
 def _income_account(kind: str, product: str) -> str:
-    return "deferred_revenue" if kind == "advance" else f"revenue:{product}"
+    return "deferred_revenue" if kind in ADVANCE_KINDS else f"revenue:{product}"

@@ -13,7 +13,7 @@ from billing.customer import Subscription
 from billing.period import midnight
 
 State = Literal["draft", "trialing", "active", "past_due", "paused", "canceled"]
-Kind = Literal["start", "try", "remind", "convert", "lapse", "end"]
+Kind = Literal["start", "try", "remind", "convert", "lapse", "resume", "pause", "phase", "end"]
 
 MOVES: Mapping[State, frozenset[State]] = {
     "draft": frozenset({"trialing", "active", "canceled"}),
@@ -25,7 +25,10 @@ MOVES: Mapping[State, frozenset[State]] = {
 }
 """Where a subscription may go from each state; `canceled` is the end."""
 
-ORDER: tuple[Kind, ...] = ("start", "try", "remind", "convert", "lapse", "end")
+ORDER: tuple[Kind, ...] = (
+    *("start", "try", "remind", "convert", "lapse"),
+    *("resume", "pause", "phase", "end"),
+)
 """What is done first of what falls due at one instant."""
 
 REASONS: Mapping[Kind, str] = {
@@ -34,14 +37,25 @@ REASONS: Mapping[Kind, str] = {
     "remind": "its trial ends soon",
     "convert": "its trial has ended",
     "lapse": "its trial has ended without a payment",
+    "resume": "its pause has ended",
+    "pause": "it is paused",
+    "phase": "a change of its terms takes effect",
     "end": "it ends",
 }
-_MOVED: Mapping[Kind, tuple[State, State]] = {
-    "start": ("draft", "active"),
-    "try": ("draft", "trialing"),
-    "convert": ("trialing", "active"),
-    "lapse": ("trialing", "past_due"),
+_MOVED: Mapping[tuple[Kind, State], State] = {
+    ("start", "draft"): "active",
+    ("try", "draft"): "trialing",
+    ("convert", "trialing"): "active",
+    ("lapse", "trialing"): "past_due",
+    ("pause", "active"): "paused",
+    ("pause", "past_due"): "paused",
+    ("resume", "paused"): "active",
 }
+TOLD: Mapping[Kind, frozenset[State]] = {
+    "remind": frozenset({"trialing"}),
+    "phase": frozenset({"trialing", "active", "past_due", "paused"}),
+}
+"""What leads to an event without a move, and in which states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +81,7 @@ def first_state(subscription: Subscription, zone: ZoneInfo, at: datetime) -> Sta
 
 def end_of(subscription: Subscription, zone: ZoneInfo) -> datetime | None:
     """Return the instant at which a subscription ends, where it does."""
-    return None if subscription.ends_on is None else midnight(subscription.ends_on, zone)
+    return subscription.end_at(zone)
 
 
 def ends_by(subscription: Subscription, zone: ZoneInfo, at: datetime) -> bool:
@@ -94,14 +108,37 @@ def work_of(subscription: Subscription, zone: ZoneInfo, state: State) -> list[Wo
             kind = "convert" if trial.then == "active" else "lapse"
             found.append(Work(key, midnight(ends_on, zone), kind))
     end = end_of(subscription, zone)
+    if state != "canceled":
+        for paused_at, resumed_at in subscription.paused(zone):
+            found.append(Work(key, paused_at, "pause"))
+            if resumed_at is not None:
+                found.append(Work(key, resumed_at, "resume"))
+        found += [Work(key, at, "phase") for at in _phases(subscription, zone)]
     if end is not None and state != "canceled":
         found.append(Work(key, end, "end"))
     return found
+
+
+def _phases(subscription: Subscription, zone: ZoneInfo) -> list[datetime]:
+    """Return when items, versions and seats change after the start and before the end."""
+    moments = {
+        moment
+        for item in subscription.items
+        for moment in (
+            item.start,
+            item.end,
+            *(pin.start for pin in item.pins),
+            *(one.start for changes in item.quantities.values() for one in changes),
+        )
+        if moment is not None
+    }
+    start, end = midnight(subscription.start, zone), end_of(subscription, zone)
+    found = {subscription.point(moment, zone) for moment in moments}
+    return sorted(at for at in found if start < at and (end is None or at < end))
 
 
 def moved_by(kind: Kind, state: State) -> State:
     """Return the state that due work leads to; the same where there is nothing left to do."""
     if kind == "end":
         return "canceled"
-    before, after = _MOVED.get(kind, (state, state))
-    return after if state == before else state
+    return _MOVED.get((kind, state), state)

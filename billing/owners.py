@@ -6,9 +6,10 @@ from datetime import UTC, datetime, time
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-from billing.customer import Customer, instant
+from billing.customer import Customer
 from billing.declaration import Declarations
 from billing.facts import Assignment, Facts
+from billing.period import instant
 
 _EVER = datetime.min.replace(tzinfo=UTC)
 _NEVER = datetime.max.replace(tzinfo=UTC)

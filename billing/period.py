@@ -30,6 +30,11 @@ def midnight(on: date, zone: ZoneInfo) -> datetime:
     return datetime.combine(on, time(), zone).astimezone(UTC)
 
 
+def instant(moment: datetime | date, zone: ZoneInfo) -> datetime:
+    """Return an instant as it is, and a date as its midnight in the zone."""
+    return moment if isinstance(moment, datetime) else midnight(moment, zone)
+
+
 def local_date(at: datetime, zone: ZoneInfo) -> date:
     """Return the local day an instant lies in."""
     return at.astimezone(zone).date()
@@ -99,16 +104,31 @@ def calendar(cadence: Cadence) -> Grid:
     return Grid(cadence, CALENDAR_DAYS if cadence.days else CALENDAR_MONTHS)
 
 
-def periods(start_on: date, end_on: date | None, grid: Grid, zone: ZoneInfo) -> Iterator[Period]:
+def period_between(start: datetime, end: datetime, grid: Grid, zone: ZoneInfo) -> Period:
+    """Return a period of two instants that lie in one whole period of a grid."""
+    starts_on = local_date(start, zone)
+    return Period(starts_on, last_date(end, zone), start, end, *grid.whole(starts_on))
+
+
+def last_date(end: datetime, zone: ZoneInfo) -> date:
+    """Return the first local day of which nothing lies before an instant."""
+    on = local_date(end, zone)
+    return on if midnight(on, zone) == end else on + timedelta(days=1)
+
+
+def periods(
+    start: datetime | date, end: datetime | date | None, grid: Grid, zone: ZoneInfo
+) -> Iterator[Period]:
     """Yield the periods of a grid from a start, without end where none is given.
 
     The first and last period may be stubs.
     """
-    at = start_on
-    while end_on is None or at < end_on:
-        whole_from, whole_until = grid.whole(at)
-        until = whole_until if end_on is None else min(whole_until, end_on)
-        yield Period(at, until, midnight(at, zone), midnight(until, zone), whole_from, whole_until)
+    at, last = instant(start, zone), None if end is None else instant(end, zone)
+    while last is None or at < last:
+        _, whole_until = grid.whole(local_date(at, zone))
+        until = midnight(whole_until, zone)
+        until = until if last is None else min(until, last)
+        yield period_between(at, until, grid, zone)
         at = until
 
 

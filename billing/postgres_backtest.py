@@ -6,7 +6,8 @@ from datetime import datetime
 
 from billing.backtest import Days, Past
 from billing.charge import Charge
-from billing.due import BilledPeriod, ChargeKey
+from billing.charge_period import ChargeKey
+from billing.due import BilledPeriod
 from billing.facts import Facts
 from billing.postgres_facts import Connection, load_facts
 from billing.postgres_runs import BILLED, to_billed
@@ -15,7 +16,7 @@ from billing.rating import State
 from billing.spending import PeriodKey
 from pipelines.usage import Cut
 
-_ON_DAYS = " AND starts_on >= %(start)s AND starts_on < %(end)s"
+_ON_DAYS = " AND b.starts_on >= %(start)s AND b.starts_on < %(end)s"
 _STATES = """
     SELECT subscription, item, charge, starts_at, state_in FROM (
         SELECT DISTINCT ON (subscription, item, charge, starts_at) *
@@ -41,8 +42,8 @@ def load_past(connection: Connection, facts: Facts, cut: Cut, draft: Draft, days
     commits = any(charge.model == "commitment" for charge in charges)
     bound = {"tenant": cut.tenant, "cut": cut.number, "start": days[0], "end": days[1]}
     rows = connection.execute(
-        f"SELECT {BILLED} FROM billed_periods WHERE tenant = %(tenant)s"
-        f"{'' if commits else _ON_DAYS} ORDER BY starts_at",
+        f"SELECT {BILLED} WHERE b.tenant = %(tenant)s"
+        f"{'' if commits else _ON_DAYS} ORDER BY b.starts_at",
         bound,
     )
     states: dict[tuple[ChargeKey, datetime], State] = {}

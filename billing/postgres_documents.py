@@ -10,8 +10,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from billing.charge_period import Piece
 from billing.document import Document, Draft, Rated, lines_of, number_document
-from billing.due import Piece
 from billing.evidence import positions_content
 from billing.ledger import apply_credit, document_entry, open_day
 from billing.postgres_facts import Connection

@@ -1,7 +1,7 @@
 """Reads the facts known at a revision from Postgres."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,29 +13,39 @@ from billing.price_book import BookVersion, PriceBook
 
 Connection = psycopg.Connection[Any]
 
+LATEST = 2**62
+"""A revision of the facts that none comes after."""
+
+_OF_CUSTOMER = "(%(customer)s::text IS NULL OR customer = %(customer)s)"
 _ASSIGNMENT = (
     "subject, customer, subscription, lower(during), upper(during),"
     " known_revision, withdrawn_revision"
 )
 
 
-def load_facts(connection: Connection, tenant: str, revision: int) -> Facts:
-    """Return a tenant's facts as they were known at a revision."""
-    bound = {"tenant": tenant, "revision": revision}
+def load_facts(
+    connection: Connection, tenant: str, revision: int, customer: str | None = None
+) -> Facts:
+    """Return a tenant's facts as they were known at a revision, of all customers or of one."""
+    bound = {"tenant": tenant, "revision": revision, "customer": customer}
     customers = _latest(connection, "customer", bound)
     subscriptions = _latest(connection, "subscription", bound)
     books: dict[str, list[BookVersion]] = defaultdict(list)
-    for key, content in connection.execute(
-        "SELECT price_book, content FROM price_book_versions WHERE tenant = %(tenant)s"
-        " AND known_revision <= %(revision)s ORDER BY price_book, version",
+    published: dict[tuple[str, int], int] = {}
+    for key, number, known, content in connection.execute(
+        "SELECT price_book, version, known_revision, content FROM price_book_versions"
+        " WHERE tenant = %(tenant)s AND known_revision <= %(revision)s"
+        " ORDER BY price_book, version",
         bound,
     ):
         books[key].append(BookVersion.model_validate(content))
+        published[key, number] = known
     assignments: dict[str, list[Assignment]] = defaultdict(list)
     for owned in _assignments(
         connection,
         "known_revision <= %(revision)s"
-        " AND (withdrawn_revision IS NULL OR withdrawn_revision > %(revision)s)",
+        " AND (withdrawn_revision IS NULL OR withdrawn_revision > %(revision)s)"
+        f" AND {_OF_CUSTOMER}",
         bound,
     ):
         assignments[owned.customer].append(owned)
@@ -45,11 +55,15 @@ def load_facts(connection: Connection, tenant: str, revision: int) -> Facts:
         price_books={
             key: PriceBook(key=key, versions=tuple(versions)) for key, versions in books.items()
         },
-        customers={key: Customer.model_validate(content) for key, content in customers},
-        subscriptions={key: Subscription.model_validate(content) for key, content in subscriptions},
+        customers={key: Customer.model_validate(content) for key, _, _, content in customers},
+        subscriptions={
+            key: Subscription.model_validate(content) for key, _, _, content in subscriptions
+        },
         assignments=assignments,
         additive_meters=additive,
         units=units,
+        published=published,
+        agreed={key: (version, known) for key, version, known, _ in subscriptions},
     )
 
 
@@ -63,10 +77,11 @@ def load_moved(connection: Connection, tenant: str, after: int, until: int) -> l
     )
 
 
-def _latest(connection: Connection, thing: str, bound: dict[str, Any]) -> Iterable[Any]:
+def _latest(connection: Connection, thing: str, bound: dict[str, Any]) -> list[Any]:
     return connection.execute(
-        f"SELECT DISTINCT ON ({thing}) {thing}, content FROM {thing}_versions"
-        " WHERE tenant = %(tenant)s AND known_revision <= %(revision)s"
+        f"SELECT DISTINCT ON ({thing}) {thing}, version, known_revision, content"
+        f" FROM {thing}_versions"
+        f" WHERE tenant = %(tenant)s AND known_revision <= %(revision)s AND {_OF_CUSTOMER}"
         f" ORDER BY {thing}, version DESC",
         bound,
     ).fetchall()

@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any
 
 from billing.ledger import (
+    ADVANCE_KINDS,
     Entry,
     IssuedLine,
     account_kind,
@@ -139,8 +140,14 @@ def _advance_lines(connection: Connection, tenant: str, month: date) -> list[Iss
     return _lines(
         connection,
         "recognition",
-        "l.kind = 'advance' AND l.service_from < %(following)s AND l.service_until > %(month)s",
-        {"tenant": tenant, "month": month, "following": add_months(month, 1)},
+        "l.kind = ANY(%(kinds)s) AND l.service_from < %(following)s"
+        " AND l.service_until > %(month)s",
+        {
+            "tenant": tenant,
+            "month": month,
+            "following": add_months(month, 1),
+            "kinds": list(ADVANCE_KINDS),
+        },
     )
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import psycopg
 
+from billing.charge_period import ChargeKey
 from billing.document import Document, Draft
-from billing.due import BilledPeriod, ChargeKey, Scope
+from billing.due import BilledPeriod, Scope
 from billing.facts import Assignment, Facts
 from billing.postgres_documents import issue
 from billing.postgres_facts import Connection, load_facts, load_moved
@@ -19,6 +20,11 @@ from billing.run import Run
 from billing.spending import PeriodKey
 from pipelines.usage import Cut
 
+_OF_CUSTOMER = (
+    "(%(customer)s::text IS NULL OR {}.subscription IN (SELECT subscription"
+    " FROM subscription_versions WHERE tenant = %(tenant)s AND customer = %(customer)s))"
+)
+
 
 @dataclass(slots=True)
 class PostgresRuns:
@@ -26,6 +32,8 @@ class PostgresRuns:
 
     connection: Connection
     tenant: str
+    customer: str | None = None
+    """Whom alone it looks at; None is all customers."""
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -75,7 +83,7 @@ class PostgresRuns:
 
     def facts(self, revision: int) -> Facts:
         """Return the facts known at a revision."""
-        return load_facts(self.connection, self.tenant, revision)
+        return load_facts(self.connection, self.tenant, revision, self.customer)
 
     def moved(self, after: int, until: int) -> list[Assignment]:
         """Return the assignments made known or withdrawn after one revision, until another."""
@@ -85,9 +93,10 @@ class PostgresRuns:
         """Return the periods that are billed, in order."""
         found: dict[ChargeKey, list[BilledPeriod]] = defaultdict(list)
         rows = self.connection.execute(
-            f"SELECT {BILLED} FROM billed_periods WHERE tenant = %s ORDER BY starts_at",
-            (self.tenant,),
-        ).fetchall()
+            f"SELECT {BILLED} WHERE b.tenant = %(tenant)s AND {_OF_CUSTOMER.format('b')}"
+            " ORDER BY b.starts_at",
+            self._bound(),
+        )
         for row in rows:
             period = to_billed(row)
             found[period.key].append(period)
@@ -96,11 +105,14 @@ class PostgresRuns:
     def settled(self) -> Mapping[str, int]:
         """Return up to which cut each subscription's billed periods have been corrected."""
         rows = self.connection.execute(
-            "SELECT subscription, max(cut_number) FROM settled_cuts WHERE tenant = %s"
-            " GROUP BY subscription",
-            (self.tenant,),
+            "SELECT subscription, max(cut_number) FROM settled_cuts s"
+            f" WHERE tenant = %(tenant)s AND {_OF_CUSTOMER.format('s')} GROUP BY subscription",
+            self._bound(),
         ).fetchall()
         return dict(rows)
+
+    def _bound(self) -> dict[str, str | None]:
+        return {"tenant": self.tenant, "customer": self.customer}
 
     def issued(self, subscription: str) -> Mapping[PeriodKey, int]:
         """Return what all issued lines of each charge and period of a subscription add up to."""
@@ -127,27 +139,19 @@ class PostgresRuns:
             return issue(self.connection, run.run_id, cut, draft)
 
 
-BILLED = "subscription, item, charge, starts_at, ends_at, starts_on, ends_on, pieces"
-"""The columns of a billed period."""
+BILLED = (
+    "b.subscription, b.item, b.charge, b.starts_at, b.ends_at, b.starts_on, c.facts_revision"
+    " FROM billed_periods b JOIN bill_runs r USING (run_id)"
+    " JOIN cuts c ON c.tenant = b.tenant AND c.number = r.cut_number"
+)
+"""What is read of billed periods, and where from."""
 
 
 def to_billed(row: Sequence[Any]) -> BilledPeriod:
     """Return a billed period as its row says."""
-    subscription, item, charge, starts_at, ends_at, starts_on, ends_on, pieces = row
-    key = (subscription, item, charge)
-    parts = tuple(_piece(piece) for piece in pieces)
-    return BilledPeriod(key, starts_at, ends_at, starts_on, ends_on, parts)
+    subscription, item, charge, *rest = row
+    return BilledPeriod((subscription, item, charge), *rest)
 
 
 def _moment(text: str) -> date | datetime:
     return date.fromisoformat(text) if len(text) == 10 else datetime.fromisoformat(text)
-
-
-def _piece(row: Mapping[str, Any]) -> tuple[date, date, datetime, datetime, int]:
-    return (
-        date.fromisoformat(row["starts_on"]),
-        date.fromisoformat(row["ends_on"]),
-        datetime.fromisoformat(row["starts_at"]),
-        datetime.fromisoformat(row["ends_at"]),
-        int(row["version"]),
-    )

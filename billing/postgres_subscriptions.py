@@ -15,6 +15,7 @@ from billing.customer import Customer, Subscription
 from billing.lifecycle import (
     MOVES,
     REASONS,
+    TOLD,
     State,
     Work,
     end_of,
@@ -23,6 +24,7 @@ from billing.lifecycle import (
     moved_by,
     work_of,
 )
+from billing.money import to_major
 from billing.postgres_facts import Connection
 
 _CREATE = """
@@ -135,9 +137,9 @@ def record(
         if state == "canceled" and not ends_by(subscription, zone, at):
             revived.append(subscription.key)
         (changed if subscription.key in known else created).append(row)
-        # Nobody is reminded of what is over.
+        # Nobody is told of what is over.
         due = work_of(subscription, zone, state)
-        work += [each for each in due if each.kind != "remind" or at <= each.due_at]
+        work += [each for each in due if each.kind not in TOLD or at <= each.due_at]
     with connection.cursor() as cursor:
         cursor.executemany(_CREATE, created)
         cursor.executemany(_CHANGE, changed)
@@ -161,7 +163,9 @@ def carry_out(connection: Connection, tenant: str, work: Work) -> None:
     ).fetchone()
     assert row is not None  # noqa: S101 - work is written after its subscription
     state = moved_by(work.kind, row[0])
-    if state != row[0] or (work.kind == "remind" and state == "trialing"):
+    if work.kind == "resume" and state == "active":
+        state = "past_due" if _is_overdue(connection, tenant, work.key, work.due_at) else state
+    if state != row[0] or state in TOLD.get(work.kind, ()):
         cause = Cause("schedule", REASONS[work.kind])
         _write_move(connection, tenant, work.key, state, work.due_at, cause)
 
@@ -192,18 +196,22 @@ def move(
             raise StaleVersionError(key, int(expected or 0), current)
         if state not in MOVES[before]:
             raise MoveError(f"subscription {key} is {before}: it cannot become {state}")
-        if state == "active" and before in ("past_due", "paused"):
-            overdue = connection.execute(
-                "SELECT subscription_is_overdue(%s, %s, %s)", (tenant, key, at)
-            ).fetchone()
-            if overdue is not None and overdue[0]:
-                raise MoveError(f"subscription {key} has overdue invoices, so it is not active")
+        restores = state == "active" and before in ("past_due", "paused")
+        if restores and _is_overdue(connection, tenant, key, at):
+            raise MoveError(f"subscription {key} has overdue invoices, so it is not active")
         _write_move(connection, tenant, key, state, at, cause)
         if state == "canceled":
             connection.execute(
                 "DELETE FROM due_work WHERE tenant = %s AND key = %s AND state = 'waiting'",
                 (tenant, key),
             )
+
+
+def _is_overdue(connection: Connection, tenant: str, key: str, at: datetime) -> bool:
+    row = connection.execute(
+        "SELECT subscription_is_overdue(%s, %s, %s)", (tenant, key, at)
+    ).fetchone()
+    return bool(row and row[0])
 
 
 def _write_move(
@@ -268,17 +276,46 @@ def _shown(connection: Connection, where: str, values: Sequence[Any]) -> list[di
 def list_history(
     connection: Connection, tenant: str, key: str, after: int = 0, limit: int = 1000
 ) -> list[dict[str, Any]]:
-    """Return what became of a subscription, the first version first, with its terms then."""
-    rows = connection.execute(
-        "SELECT h.version, h.from_state, h.to_state, h.at, h.actor, h.reason, v.content"
-        " FROM subscription_history h JOIN subscription_versions v ON v.tenant = h.tenant"
-        " AND v.subscription = h.subscription AND v.version = h.content_version"
-        " WHERE h.tenant = %s AND h.subscription = %s AND h.version > %s"
-        " ORDER BY h.version LIMIT %s",
-        (tenant, key, after, limit),
-    ).fetchall()
-    names = ("version", "from", "to", "at", "actor", "reason", "content")
-    return [dict(zip(names, (*row[:3], _text(row[3]), *row[4:]), strict=True)) for row in rows]
+    """Return what became of a subscription, the first version first, with its terms then.
+
+    With the first version of some terms comes what was credited and charged by them, by currency.
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(_HISTORY, {"tenant": tenant, "key": key, "after": after,
+                                         "limit": limit}).fetchall()  # fmt: skip
+        sums = cursor.execute(_PRORATED, {"tenant": tenant, "key": key}).fetchall()
+    for row in rows:
+        row["at"] = _text(row["at"])
+        by_terms = row.pop("terms") if row.pop("is_first") else None
+        for name in ("credited", "charged"):
+            row[name] = {
+                one["currency"]: str(to_major(int(one["amount_minor"]), one["currency"]))
+                for one in sums
+                if one["what"] == name and one["terms"] == by_terms
+            }
+        row.pop("terms", None)
+    return rows
+
+
+_HISTORY = """
+    SELECT h.version, h.from_state AS "from", h.to_state AS "to", h.at, h.actor, h.reason,
+        v.content, h.content_version AS terms,
+        h.version = (SELECT min(version) FROM subscription_history f WHERE f.tenant = h.tenant
+            AND f.subscription = h.subscription
+            AND f.content_version = h.content_version) AS is_first
+    FROM subscription_history h JOIN subscription_versions v ON v.tenant = h.tenant
+    AND v.subscription = h.subscription AND v.version = h.content_version
+    WHERE h.tenant = %(tenant)s AND h.subscription = %(key)s AND h.version > %(after)s
+    ORDER BY h.version LIMIT %(limit)s
+"""
+_PRORATED = """
+    SELECT currency, substring(cause FROM 'terms ([0-9]+)')::bigint AS terms,
+        CASE kind WHEN 'proration_credit' THEN 'credited' ELSE 'charged' END AS what,
+        sum(amount_minor) AS amount_minor
+    FROM invoice_lines JOIN invoices USING (tenant, invoice_id)
+    WHERE tenant = %(tenant)s AND subscription = %(key)s
+    AND kind IN ('proration_credit', 'proration_charge') GROUP BY 1, 2, 3 ORDER BY 1
+"""
 
 
 def _text(at: datetime | None) -> str | None:

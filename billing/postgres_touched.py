@@ -70,14 +70,15 @@ def load_touched(connection: Connection, tenant: str, declared: Declarations) ->
     books = {item.price_book for one in (*subscriptions, *wanted) for item in one.items}
     return Facts(
         revision=0,
-        price_books=_books(connection, tenant, books),
+        price_books=read_books(connection, tenant, books),
         customers={customer.key: customer for customer in customers},
         subscriptions={subscription.key: subscription for subscription in subscriptions},
         assignments=assignments,
     )
 
 
-def _books(connection: Connection, tenant: str, keys: set[str]) -> dict[str, PriceBook]:
+def read_books(connection: Connection, tenant: str, keys: set[str]) -> dict[str, PriceBook]:
+    """Return the books of some keys that there are, with all their versions."""
     versions: dict[str, list[BookVersion]] = defaultdict(list)
     if keys:
         for key, content in connection.execute(_BOOKS, (tenant, list(keys))).fetchall():

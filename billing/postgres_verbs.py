@@ -1,29 +1,33 @@
 """Carries out what is done to a subscription: terms, state, history and event in one go."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from typing import Any
 
-from billing.customer import Subscription
+from billing.customer import Item, Subscription
 from billing.declaration import Declarations
 from billing.facts import Facts
 from billing.period import local_date
 from billing.postgres_catalog import DeclarationError, apply
 from billing.postgres_clock import read_clock
 from billing.postgres_due_work import do_own_work
-from billing.postgres_facts import Connection, last_billed_ends, next_revision
+from billing.postgres_facts import Connection, next_revision
 from billing.postgres_subscriptions import Cause, StaleVersionError, find_subscription
-from billing.postgres_touched import load_touched
+from billing.postgres_touched import load_touched, read_books
 from billing.price_book import to_content
 from billing.verbs import (
     VerbError,
     When,
     canceled,
     day_of,
+    paused,
+    resumed,
     uncanceled,
+    with_replacement,
     with_seats,
     with_trial_until,
+    with_version,
 )
 
 Change = Callable[[Subscription, Facts, datetime], Subscription]
@@ -54,15 +58,24 @@ def create(writer: Writer, subscription: Subscription, reason: str) -> dict[str,
 
 
 def cancel(
-    writer: Writer, key: str, when: When, reason: str, expected: int | None = None
+    writer: Writer,
+    key: str,
+    when: When,
+    reason: str,
+    expected: int | None = None,
+    *,
+    credit: bool = True,
 ) -> dict[str, Any]:
-    """End a subscription now, at the end of its period or from a day on."""
+    """End a subscription now, at the end of its period or from a day on.
+
+    What was billed in advance for the time after that is credited, unless it is said not to be.
+    """
 
     def change(terms: Subscription, facts: Facts, at: datetime) -> Subscription:
         on = day_of(when, terms, facts, at)
         if on < local_date(at, facts.zone_of(terms)):
             raise VerbError(f"{on} is over: it can end today or later")
-        return canceled(terms, on)
+        return canceled(terms, on, credit=credit)
 
     return _change(writer, key, change, reason, expected)
 
@@ -89,16 +102,63 @@ def set_trial_end(
 def set_seats(
     writer: Writer, key: str, seats: Any, when: When, reason: str, expected: int | None = None
 ) -> dict[str, Any]:
-    """Set the quantity of seats (item, charge, quantity) from a day on that is not billed yet."""
+    """Set the quantity of seats (item, charge, quantity) from a day on, also one that is over."""
     item, charge, quantity = seats
 
     def change(terms: Subscription, facts: Facts, at: datetime) -> Subscription:
         on = day_of(when, terms, facts, at)
-        billed = last_billed_ends(writer.connection, writer.tenant, [key]).get(key)
-        if billed is not None and on < local_date(billed, facts.zone_of(terms)):
-            until = local_date(billed, facts.zone_of(terms))
-            raise VerbError(f"it has been billed until {until}: change it from then on")
-        return with_seats(terms, item, charge, quantity, on)
+        return with_seats(terms, item, charge, quantity, on, facts.zone_of(terms))
+
+    return _change(writer, key, change, reason, expected)
+
+
+def change_item(
+    writer: Writer, key: str, item: str, to: Item, when: When, reason: str,
+    expected: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Let an item be replaced by another one, an upgrade or a downgrade, from a day on."""
+
+    def change(terms: Subscription, facts: Facts, at: datetime) -> Subscription:
+        on = day_of(when, terms, facts, at)
+        books = read_books(writer.connection, writer.tenant, {to.price_book})
+        known = replace(facts, price_books={**facts.price_books, **books})
+        return with_replacement(terms, item, to, known, on)
+
+    return _change(writer, key, change, reason, expected)
+
+
+def change_version(
+    writer: Writer, key: str, item: str, version: str | int, when: When, reason: str,
+    expected: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Price an item by another version of its book from a day on: a number, or `follow`."""
+
+    def change(terms: Subscription, facts: Facts, at: datetime) -> Subscription:
+        on = day_of(when, terms, facts, at)
+        return with_version(terms, item, version, on, facts.zone_of(terms))
+
+    return _change(writer, key, change, reason, expected)
+
+
+def pause(
+    writer: Writer, key: str, when: When, until: date | None, reason: str,
+    expected: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Let nothing be billed, and no usage count, from a day on."""
+
+    def change(terms: Subscription, facts: Facts, at: datetime) -> Subscription:
+        return paused(terms, day_of(when, terms, facts, at), until)
+
+    return _change(writer, key, change, reason, expected)
+
+
+def resume(
+    writer: Writer, key: str, when: When, reason: str, expected: int | None = None
+) -> dict[str, Any]:
+    """End a pause from a day on."""
+
+    def change(terms: Subscription, facts: Facts, at: datetime) -> Subscription:
+        return resumed(terms, day_of(when, terms, facts, at), facts.zone_of(terms))
 
     return _change(writer, key, change, reason, expected)
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from billing.charge_period import ChargeKey
 from billing.document import Document, Draft
-from billing.due import ChargeKey
 from billing.postgres_clock import read_clock
 from billing.postgres_facts import Connection
 from billing.postgres_wallets import (

@@ -12,8 +12,8 @@ from uuid import UUID
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
-from billing.customer import instant
 from billing.money import display, to_major
+from billing.period import instant
 from billing.postgres_facts import Connection
 from billing.postgres_ledger import post
 from billing.postgres_wallet_reports import find_grant, find_wallet

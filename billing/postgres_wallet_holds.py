@@ -10,8 +10,8 @@ from typing import Any
 
 from psycopg.errors import UniqueViolation
 
-from billing.customer import instant
 from billing.money import display
+from billing.period import instant
 from billing.postgres_wallet_reports import find_hold
 from billing.postgres_wallets import (
     OF_FREE,

@@ -6,7 +6,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from billing.charge import Charge, parse_amount
-from billing.due import ChargePeriod, Piece
+from billing.charge_period import ChargePeriod, Piece
 from billing.money import text_of
 from billing.period import Period, calendar, midnight
 from billing.price_book import BookVersion, PriceBook
@@ -35,7 +35,7 @@ def quote(
         ValueError: something is given that the charge does not know.
     """
     start, end = calendar(charge.cadence).whole(on)
-    starts_at, ends_at = midnight(start, _UTC), midnight(end, _UTC)
+    at, days = (midnight(start, _UTC), midnight(end, _UTC)), (end - start).days
     billed = ChargePeriod(
         customer="quotation",
         subscription="quotation",
@@ -45,8 +45,10 @@ def quote(
         currency=currency,
         timing=charge.timing,
         rank=0,
-        period=Period(start, end, starts_at, ends_at, start, end),
-        pieces=(Piece(start, end, starts_at, ends_at, version.version, charge, quantity),),
+        period=Period(start, end, *at, start, end),
+        whole=days,
+        unit="day",
+        pieces=(Piece(start, end, *at, version.version, charge, 0, days, quantity=quantity),),
         rounding=version.rounding,
     )
     quantities = (_quantities(charge, quantity, given or {}),)

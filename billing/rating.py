@@ -5,15 +5,15 @@ is issued for it are differences (see settlement).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 
 from billing.adjustments import Amount, applying, bound, counted, round_all, take_off
 from billing.allowance import Allowance
 from billing.charge import Charge, Price, price_in
+from billing.charge_period import ChargePeriod, Piece
 from billing.discount import Discount
-from billing.due import ChargePeriod, Piece
 from billing.money import EXACT, earned_minor, share, text_of, to_major
 from billing.pricing import Dimensions, price_events, price_quantity
 from billing.tiers import Step, Tier, graduated, total_of
@@ -55,6 +55,10 @@ class Target:
     price_book: str
     book_version: int
     trace: tuple[Step, ...]
+    begins: str = ""
+    """What cuts its piece off from what is before, in words."""
+    ends: str = ""
+    terms: int = 0
 
     def __post_init__(self) -> None:
         if total_of(self.trace) != to_major(self.amount_minor, self.currency):
@@ -80,6 +84,8 @@ def rate(inputs: PeriodInputs, state_in: State) -> tuple[list[Target], State]:
     """Return what each key of a period is worth, and the state that the next period starts from."""
     billed = inputs.billed
     charge = billed.pieces[0].charge
+    if billed.is_void:
+        return [], state_in
     discounts = applying(billed.discounts, state_in, billed.period.starts_on, charge.key)
     if charge.model == "commitment":
         return _committed(inputs, charge), {}
@@ -124,18 +130,17 @@ def _usage(
     billed = inputs.billed
     uses = [use for number in numbers for use in _uses(inputs, number)]
     charge = uses[0].piece.charge if uses else billed.pieces[numbers[0]].charge
-    whole = (billed.period.whole_until - billed.period.whole_from).days
-    pieces = [billed.pieces[number] for number in numbers]
-    days = (pieces[-1].ends_on - pieces[0].starts_on).days if charge.prorate else whole
+    whole = billed.whole
+    length = sum(billed.pieces[number].length for number in numbers) if charge.prorate else whole
     if charge.included is not None:
-        allowance.include(share(charge.included, days, whole))
-    amounts = _priced(billed, uses, allowance, discounts, (days, whole))
+        allowance.include(share(charge.included, length, whole))
+    amounts = _priced(billed, uses, allowance, discounts, (length, whole))
     if charge.when_zero == "skip" and not any(use.quantity for use in uses):
         return []
     if not amounts:
         return []
     limits = [
-        None if limit is None else share(price_in(limit, billed.currency), days, whole)
+        None if limit is None else share(price_in(limit, billed.currency), length, whole)
         for limit in (charge.minimum, charge.maximum)
     ]
     bound(amounts, *limits)
@@ -196,7 +201,7 @@ def _priced(
     uses: Sequence[_Use],
     allowance: Allowance,
     discounts: Sequence[Discount],
-    days: tuple[int, int],
+    part: tuple[int, int],
 ) -> list[Amount]:
     """Price the lines one after the other, each from the position reached before it."""
     coupons = Allowance(None, [])
@@ -219,7 +224,7 @@ def _priced(
             reached.get(use.dimensions, Decimal(0)),
             quantity,
             begins=use.dimensions not in reached and (use.piece is first or bool(use.dimensions)),
-            bounds_by=days if charge.on_change == "restart" else (1, 1),
+            bounds_by=part if charge.on_change == "restart" else (1, 1),
         )
         reached[use.dimensions] = EXACT.add(reached.get(use.dimensions, Decimal(0)), quantity)
         amounts.append(Amount(priced, [*free_steps, *steps]))
@@ -249,7 +254,7 @@ def _once(billed: ChargePeriod, discounts: Sequence[Discount]) -> Target:
 def _time(billed: ChargePeriod, piece: Piece, discounts: Sequence[Discount]) -> Target:
     """Return a piece of a fee: what is earned at its end less what is earned at its start.
 
-    Days of the whole period count, so the pieces of a stub or of a change add up.
+    Where it lies in the whole period counts, so the pieces of a stub or of a change add up.
     """
     charge = piece.charge
     quantity = Decimal(1)
@@ -258,14 +263,12 @@ def _time(billed: ChargePeriod, piece: Piece, discounts: Sequence[Discount]) -> 
         minor, steps = _seats(charge, quantity, billed, discounts)
     else:
         minor, steps = _fee(charge.amount, billed, discounts)
-    whole = billed.period
-    days_total = (whole.whole_until - whole.whole_from).days
-    first = (piece.starts_on - whole.whole_from).days
-    last = (piece.ends_on - whole.whole_from).days
-    part = earned_minor(minor, last, days_total) - earned_minor(minor, first, days_total)
+    whole = billed.whole
+    part = earned_minor(minor, piece.last, whole) - earned_minor(minor, piece.first, whole)
     if part != minor:
         rest = text_of(to_major(part - minor, billed.currency))
-        steps.append({"step": f"{last - first} of {days_total} days", "amount": rest})
+        name = f"{piece.length} of {whole} {billed.unit}s"
+        steps.append({"step": name, "amount": rest})
     return _target(billed, piece, (), quantity, "", part, steps)
 
 
@@ -305,14 +308,14 @@ def _committed(inputs: PeriodInputs, charge: Charge) -> list[Target]:
     is above; above a maximum, what is too much.
     """
     billed, piece = inputs.billed, inputs.billed.pieces[0]
-    whole = (billed.period.whole_until - billed.period.whole_from).days
-    days = (piece.ends_on - piece.starts_on).days if charge.prorate else whole
+    whole = billed.whole
+    length = piece.length if charge.prorate else whole
     spent = Decimal(0)
     for amount in inputs.quantities[0].values():
         spent = EXACT.add(spent, amount)
     found = Amount(Decimal(0))
     if charge.commitment is not None:
-        committed = share(price_in(charge.commitment, billed.currency), days, whole)
+        committed = share(price_in(charge.commitment, billed.currency), length, whole)
         above = EXACT.subtract(spent, committed)
         if above < 0:
             found.add("commitment", committed)
@@ -322,7 +325,7 @@ def _committed(inputs: PeriodInputs, charge: Charge) -> list[Target]:
             name = f"{text_of(above)} above the commitment, at {text_of(charge.overage)} times"
             found.add(name, EXACT.multiply(above, more))
     if charge.maximum is not None:
-        most = share(price_in(charge.maximum, billed.currency), days, whole)
+        most = share(price_in(charge.maximum, billed.currency), length, whole)
         above = EXACT.subtract(EXACT.add(spent, found.value), most)
         if above > 0:
             found.add(f"maximum of {text_of(most)}", EXACT.minus(above))
@@ -332,8 +335,10 @@ def _committed(inputs: PeriodInputs, charge: Charge) -> list[Target]:
 
 def worth_nothing(billed: ChargePeriod, key: LineKey, unit: str) -> Target:
     """Return the target of a key that was billed and for which nothing is left."""
-    piece = next(piece for piece in billed.pieces if piece.starts_at == key.piece_start)
-    return _target(billed, piece, key.dimensions, Decimal(0), unit, 0, [])
+    before = [piece for piece in billed.pieces if piece.starts_at <= key.piece_start]
+    piece = before[-1] if before else billed.pieces[0]
+    target = _target(billed, piece, key.dimensions, Decimal(0), unit, 0, [])
+    return replace(target, key=key)
 
 
 def _target(
@@ -356,7 +361,7 @@ def _target(
             piece.ends_at,
             billed.period.starts_at,
         ),
-        kind="advance" if billed.timing == "advance" else "usage",
+        kind=_kind(billed, piece),
         quantity=quantity,
         unit=unit,
         amount_minor=amount_minor,
@@ -368,6 +373,9 @@ def _target(
         price_book=billed.price_book,
         book_version=piece.version,
         trace=(*_agreed(charge), *steps),
+        begins=piece.begins,
+        ends=piece.ends,
+        terms=billed.terms,
     )
 
 
@@ -376,3 +384,10 @@ def _agreed(charge: Charge) -> list[Step]:
     if not charge.agreed:
         return []
     return [{"step": f"agreed: {', '.join(charge.agreed)}", "amount": "0"}]
+
+
+def _kind(billed: ChargePeriod, piece: Piece) -> str:
+    """Return what a line is of; one in advance for the rest of a period is that of a change."""
+    if billed.timing == "arrears":
+        return "usage"
+    return "proration_charge" if piece.begins and piece.first else "advance"

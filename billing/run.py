@@ -14,17 +14,9 @@ from itertools import groupby
 from typing import Protocol
 
 from billing.answers import Answers
+from billing.charge_period import ChargeKey, ChargePeriod
 from billing.document import Document, Draft, Rated
-from billing.due import (
-    BilledPeriod,
-    ChargeKey,
-    ChargePeriod,
-    Scope,
-    changes_of,
-    due,
-    line_order,
-    touched,
-)
+from billing.due import BilledPeriod, Scope, agreed_anew, changes_of, due, line_order, touched
 from billing.facts import Assignment, Facts
 from billing.period import local_date
 from billing.pricing import Dimensions
@@ -126,13 +118,13 @@ def bill(
         if begun is None or begun.scope != scope:
             facts = store.facts(_LATEST)
             billed = store.billed()
-            clocked = _clocked(store, scope, now)
-            if due(facts, billed, clocked) or _ended(facts, billed, clocked):
+            until_now = clocked(store, scope, now)
+            if due(facts, billed, until_now) or _ended(facts, billed, until_now):
                 run = store.begin(scope, usage.fix_cut(store.tenant, now))
                 _execute(store, usage, run, report, progress)
 
 
-def _clocked(store: RunStore, scope: Scope, at: datetime) -> Scope:
+def clocked(store: RunStore, scope: Scope, at: datetime) -> Scope:
     """Return a scope that leaves out what has not come yet by the tenant's clock."""
     return replace(scope, clock=None if store.has_virtual_clock() else at)
 
@@ -146,9 +138,8 @@ def _ended(
         subscription.key
         for subscription in facts.subscriptions.values()
         if subscription.key in with_bills
-        and subscription.ends_on is not None
-        and subscription.ends_on
-        <= local_date(scope.end(facts.zone_of(subscription)), facts.zone_of(subscription))
+        and (end := subscription.end_at(facts.zone_of(subscription))) is not None
+        and end <= scope.end(facts.zone_of(subscription))
     }
 
 
@@ -158,7 +149,7 @@ def _execute(
     cut = usage.cut(store.tenant, run.cut_number)
     report.runs.append(run)
     facts = store.facts(cut.facts_revision)
-    drafts = prepare(store, usage, facts, _clocked(store, run.scope, cut.at), cut)
+    drafts = prepare(store, usage, facts, clocked(store, run.scope, cut.at), cut)
     for number, draft in enumerate(drafts):
         progress(number, len(drafts))
         report.documents += store.issue(run, cut, draft)
@@ -185,6 +176,10 @@ def prepare(
         changed: Iterable[ChangedUsage] = usage.changed(before, cut)
         moved = store.moved(before.facts_revision, cut.facts_revision)
         candidates += touched(facts, billed, own, changes_of(changed, moved))
+        anew = [key for key in own if facts.agreed.get(key, (0, 0))[1] > before.facts_revision]
+        if anew:
+            known_then = store.facts(before.facts_revision)
+            candidates += agreed_anew(facts, known_then, billed, anew)
     candidates = with_followers(facts, billed, candidates)
     answers = Answers(usage, facts, cut)
     answers.ask([*falling_due, *candidates])

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from billing.due import ChargePeriod
+from billing.charge_period import ChargePeriod
 from billing.money import EXACT, text_of, to_major
 from billing.rating import LineKey, Target, worth_nothing
 from billing.tiers import Step, total_of
@@ -50,8 +50,11 @@ def first_lines(targets: Iterable[Target], positions: Mapping[LineKey, Position]
         if target.key in positions:
             raise RepeatedLineError(str(target.key))
         if target.amount_minor or target.quantity:
+            told, cause = target, ""
+            if target.kind == "proration_charge":
+                told, cause = _charged(target), f"terms {target.terms}"
             lines.append(
-                Line(target, target.kind, "", target.quantity, target.amount_minor, target.trace)
+                Line(told, target.kind, cause, target.quantity, target.amount_minor, target.trace)
             )
     return lines
 
@@ -63,12 +66,23 @@ def corrections(
     positions: Mapping[LineKey, Position],
     cause: str,
 ) -> list[Line]:
-    """Return what has to be billed or credited for a period that was billed before."""
-    by_key = {target.key: target for target in targets}
+    """Return what has to be billed or credited for a period that was billed before.
+
+    A piece keeps the key it was first billed under, by where it starts, though it ends elsewhere
+    now: what is credited is the rest of it.
+    """
     of_period = (*billed.charge_key, billed.period.starts_at)
-    for key in positions:
-        if (key.subscription, key.item, key.charge, key.period_start) == of_period:
-            by_key.setdefault(key, worth_nothing(billed, key, unit))
+    known = {
+        (key.dimensions, key.piece_start): key
+        for key in positions
+        if (key.subscription, key.item, key.charge, key.period_start) == of_period
+    }
+    by_key: dict[LineKey, Target] = {}
+    for target in targets:
+        key = known.get((target.key.dimensions, target.key.piece_start), target.key)
+        by_key[key] = replace(target, key=key)
+    for key in known.values():
+        by_key.setdefault(key, worth_nothing(billed, key, unit))
     lines = []
     for key in sorted(by_key, key=lambda key: (key.dimensions, key.piece_start)):
         target, position = by_key[key], positions.get(key, Position())
@@ -81,9 +95,43 @@ def corrections(
                 "amount": text_of(before),
             }
             quantity = EXACT.subtract(target.quantity, position.quantity)
-            trace = (*target.trace, step)
-            lines.append(Line(target, "correction", cause, quantity, delta_minor, trace))
+            trace = target.trace if position == Position() else (*target.trace, step)
+            kind, told = _told(billed, target, delta_minor)
+            why = cause if kind == "correction" else f"{cause}, terms {target.terms}"
+            lines.append(Line(told, kind, why, quantity, delta_minor, trace))
     return lines
+
+
+def _told(billed: ChargePeriod, target: Target, delta_minor: int) -> tuple[str, Target]:
+    """Return a line's kind, and its target as the line tells of it."""
+    if billed.timing == "arrears":
+        return "correction", target
+    if delta_minor > 0:
+        return "proration_charge", _charged(target)
+    return "proration_credit", _credited(billed, target)
+
+
+def _charged(target: Target) -> Target:
+    if not target.begins:
+        return target
+    description = f"{target.description}, from {target.service_from}: {target.begins}"
+    return replace(target, description=description)
+
+
+def _credited(billed: ChargePeriod, target: Target) -> Target:
+    """Return a target as a credit tells of it: for the time that is not used of its piece."""
+    ends_at = target.key.piece_end
+    after = [piece for piece in billed.pieces if piece.starts_at == target.key.piece_start]
+    if not after or after[0].ends_at >= ends_at:
+        return target
+    by_end = {piece.ends_at: piece.ends_on for piece in billed.pieces}
+    why = f": {target.ends}" if target.ends else ""
+    return replace(
+        target,
+        service_from=target.service_until,
+        service_until=by_end.get(ends_at, billed.period.ends_on),
+        description=f"{target.description}, not used from {target.service_until}{why}",
+    )
 
 
 def split_excess(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:

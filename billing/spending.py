@@ -10,8 +10,9 @@ from datetime import datetime
 from decimal import Decimal
 
 from billing.charge import Charge
+from billing.charge_period import ChargeKey, ChargePeriod
 from billing.document import Rated
-from billing.due import BilledPeriod, ChargeKey, ChargePeriod, again
+from billing.due import BilledPeriod, again
 from billing.facts import Facts, first_charge
 from billing.money import to_major
 from billing.period import Period

@@ -5,8 +5,9 @@ from dataclasses import replace
 from datetime import MAXYEAR, date, datetime
 from zoneinfo import ZoneInfo
 
+from billing.charge_period import ChargeKey, ChargePeriod
 from billing.customer import Customer
-from billing.due import BilledPeriod, ChargeKey, ChargePeriod, Scope, due
+from billing.due import BilledPeriod, Scope, due
 from billing.facts import Facts
 from billing.period import add_months
 

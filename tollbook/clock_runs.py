@@ -84,8 +84,10 @@ def advance(
                 break
             at = max(at, min(coming))
             set_clock(connection, stack.tenant, at)
-            work += do_due_work(connection, at, stack.tenant)
-            if bills is not None and bills <= at:
+            done = do_due_work(connection, at, stack.tenant)
+            work += done
+            # What has ended has nothing due, but may be owed a credit.
+            if done or (bills is not None and bills <= at):
                 documents += run_scope(stack, Scope("bill", at), progress, usage_of)["documents"]
         set_clock(connection, stack.tenant, until)
     return {

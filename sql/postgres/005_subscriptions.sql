@@ -169,7 +169,8 @@ CREATE TABLE due_work (
     due_at    timestamptz NOT NULL,
     ordinal   smallint NOT NULL,
     kind      text NOT NULL CHECK (kind IN
-                  ('start', 'try', 'remind', 'convert', 'lapse', 'end', 'expire')),
+                  ('start', 'try', 'remind', 'convert', 'lapse', 'resume', 'pause', 'phase',
+                   'end', 'expire')),
     state     text NOT NULL CHECK (state IN ('waiting', 'done')) DEFAULT 'waiting',
     done_at   timestamptz,          -- by the world's clock
     PRIMARY KEY (tenant, key, due_at, ordinal)

@@ -4,7 +4,7 @@ import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from billing.due import ChargePeriod, Piece
+from billing.charge_period import ChargePeriod, Piece
 from billing.period import Period
 from billing.pricing import Dimensions
 from billing.rating import PeriodInputs, rate
@@ -35,7 +35,9 @@ def test_rating_of_many_subscriptions() -> None:
             billed = ChargePeriod(
                 *(f"c{number}", f"s{number}", "i", charge.key, "book", "USD", charge.timing, rank),
                 period=PERIOD,
-                pieces=(Piece(START, END, STARTS_AT, ENDS_AT, 1, charge),),
+                whole=31,
+                unit="day",
+                pieces=(Piece(START, END, STARTS_AT, ENDS_AT, 1, charge, 0, 31),),
             )
             targets, _ = rate(PeriodInputs(billed, "", quantities), {})
             total += sum(target.amount_minor for target in targets)

@@ -290,7 +290,7 @@ def test_a_close_killed_anywhere_and_run_again_bills_once(make: Make, books: Con
     dsn, connection = make("killed")
     for month in (JANUARY, FEBRUARY):
         kills = [_Close(dsn, month, kill_at).exit_code() for kill_at in range(4, 70, 4)]
-        assert kills.count(-9) >= 10
+        assert kills.count(-9) >= 10, kills
         assert set(kills) <= {-9, 0}
         assert _Close(dsn, month).exit_code() == 0
     assert contents(connection) == _undisturbed(books)
@@ -349,5 +349,5 @@ class _Close:
 
     def exit_code(self) -> int | None:
         """Return how it ended; below zero by a signal."""
-        self._process.join(timeout=60)
+        self._process.join(timeout=300)
         return self._process.exitcode

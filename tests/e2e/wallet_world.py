@@ -5,8 +5,9 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from billing.charge_period import ChargePeriod
 from billing.document import Document, Draft, Rated
-from billing.due import ChargePeriod, Scope, due
+from billing.due import Scope, due
 from billing.money import text_of, to_major
 from billing.postgres_catalog import apply
 from billing.postgres_clock import set_clock

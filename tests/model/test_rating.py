@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.charge import Charge
+from billing.charge_period import ChargePeriod, Piece
 from billing.discount import Discount
-from billing.due import ChargePeriod, Piece
 from billing.period import Period, add_months
 from billing.rating import PeriodInputs, State, Target, rate
 
@@ -33,15 +33,19 @@ def rated(
     """Rate a month that is cut into pieces, each of a charge of its own."""
     month = days[0].replace(day=1)
     ends = zip(charges, pairwise(days), strict=True)
-    pieces = tuple(Piece(a, b, noon(a), noon(b), n, c) for n, (c, (a, b)) in enumerate(ends))
+    pieces = tuple(
+        Piece(a, b, noon(a), noon(b), n, c, (a - month).days, (b - month).days)
+        for n, (c, (a, b)) in enumerate(ends)
+    )
     whole = Period(days[0], days[-1], noon(days[0]), noon(days[-1]), month, add_months(month, 1))
-    more = {"currency": "USD", **more}
+    more, length = {"currency": "USD", **more}, (whole.whole_until - month).days
     names: dict[str, Any] = {
         name: name for name in ("customer", "subscription", "item", "price_book")
     }
     billed = ChargePeriod(
-        **names, charge="a", timing="arrears", rank=0, period=whole, pieces=pieces, **more
-    )
+        **names, charge="a", timing="arrears", rank=0, period=whole, whole=length, unit="day",
+        pieces=pieces, **more,
+    )  # fmt: skip
     return rate(PeriodInputs(billed, "", tuple(quantities)), state)
 
 

@@ -47,7 +47,7 @@ def build_router(database: Database, stack_of: Callable[[str], Stack]) -> APIRou
     v1 = APIRouter(prefix="/v1", responses=problems(400, 401, 403, 422, 503))
     add_customers(v1, asking)
     add_price_books(v1, asking)
-    add_subscriptions(v1, asking)
+    add_subscriptions(v1, asking, stack_of)
     add_clock(v1, asking, stack_of)
     add_wallets(v1, asking)
     add_invoices(v1, asking)

@@ -1,16 +1,18 @@
 """`/v1/subscriptions`: what customers agreed to, its state, and what is done to it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Body, Depends, Path, Query
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from billing import postgres_verbs as verbs
-from billing.customer import Subscription
+from billing.customer import Item, Moment, Subscription, parse_moment
+from billing.postgres_preview import preview as would_bill
 from billing.postgres_subscriptions import (
     find_subscription,
     list_history,
@@ -22,11 +24,14 @@ from tollbook.api.declared import answer, lock_facts
 from tollbook.api.paging import Page, Paged
 from tollbook.api.problem import ProblemError, problem, problems
 from tollbook.api.versions import IfMatch, if_match
+from tollbook.billing_wiring import open_database, open_usage
+from tollbook.stack_file import Stack
 
 _Key = Annotated[str, Path(max_length=128)]
 _State = Literal["draft", "trialing", "active", "past_due", "paused", "canceled"]
 _When = Literal["now", "period_end"] | date
 _Reason = Annotated[str, Field(min_length=1, max_length=1024)]
+_Made = TypeVar("_Made")
 _EXAMPLE = {
     "key": "UA-2013", "customer": "UA", "start": "2013-01-01",
     "items": [{"key": "main", "price_book": "airport", "quantities": {"seats": "12"}}],
@@ -59,6 +64,8 @@ class HistoryShown(BaseModel):
     actor: str
     reason: str
     content: dict[str, Any]
+    credited: dict[str, str] = Field(description="By these terms first, by currency.")
+    charged: dict[str, str]
 
 
 class _Verb(BaseModel):
@@ -71,6 +78,9 @@ class Cancellation(_Verb):
     """When a subscription ends, and why."""
 
     at: _When = "period_end"
+    credit: bool = Field(
+        default=True, description="Credit what was billed in advance for the time after it."
+    )
 
 
 class EndOfTrial(_Verb):
@@ -88,10 +98,43 @@ class Seats(_Verb):
     at: _When = "period_end"
 
 
-def add_subscriptions(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> None:
-    """Add the routes."""
+class ItemChange(_Verb):
+    """Which item is up- or downgraded: to another price book, or another version of its own."""
+
+    item: str = Field(max_length=128)
+    to_book: str | None = Field(default=None, max_length=128, examples=["pro"])
+    to_version: Literal["follow"] | Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    key: str | None = Field(default=None, max_length=128, description="Of the new item.")
+    at: _When = "period_end"
+
+
+class PauseAsked(_Verb):
+    """From when on nothing is billed and no usage counts, and until when."""
+
+    at: _When = "now"
+    until: date | None = None
+
+
+class Resumption(_Verb):
+    """When a pause ends."""
+
+    at: _When = "now"
+
+
+class WouldBill(BaseModel):
+    """What a change would bill: nothing was changed or issued."""
+
+    subscription: SubscriptionShown
+    through: str
+    documents: list[dict[str, Any]]
+
+
+def add_subscriptions(
+    router: APIRouter, asker: Callable[..., Iterator[Asked]], stack_of: Callable[[str], Stack]
+) -> None:
+    """Add the routes; `stack_of` gives the servers that a tenant's usage is read from."""
     _add_reads(router, asker)
-    _add_verbs(router, asker)
+    _add_verbs(router, asker, stack_of)
 
     @router.post(
         "/subscriptions", tags=["subscriptions"], status_code=201,
@@ -151,61 +194,113 @@ def _add_reads(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> None
         return answer(paging.page(rows, "version"))
 
 
-def _add_verbs(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> None:
+def _add_verbs(
+    router: APIRouter, asker: Callable[..., Iterator[Asked]], stack_of: Callable[[str], Stack]
+) -> None:
     changed: dict[str, Any] = {
         "tags": ["subscriptions"],
-        "response_model": SubscriptionShown,
+        "response_model": SubscriptionShown | WouldBill,
         "responses": problems(404, 409, 428),
     }
-    match_of = Annotated[IfMatch, Depends(if_match)]
+    doing = _doer(asker, stack_of)
+    do_of = Annotated[Callable[[_Do], Response], Depends(doing)]
 
     @router.post("/subscriptions/{key}/cancel", **changed)
-    def cancel_subscription(
-        asked: Annotated[Asked, Depends(asker)], key: _Key, given: Cancellation, match: match_of
-    ) -> Response:
+    def cancel_subscription(do: do_of, key: _Key, given: Cancellation) -> Response:
         """End a subscription now, at the end of its period or from a day on."""
-        return _change(asked, key, match, lambda w: verbs.cancel(w, key, given.at, given.reason))
+        return do(lambda w: verbs.cancel(w, key, given.at, given.reason, credit=given.credit))
 
     @router.post("/subscriptions/{key}/undo-cancel", **changed)
-    def undo_cancel_subscription(
-        asked: Annotated[Asked, Depends(asker)], key: _Key, given: _Verb, match: match_of
-    ) -> Response:
+    def undo_cancel_subscription(do: do_of, key: _Key, given: _Verb) -> Response:
         """Take back the planned end of a subscription."""
-        return _change(asked, key, match, lambda w: verbs.undo_cancel(w, key, given.reason))
+        return do(lambda w: verbs.undo_cancel(w, key, given.reason))
 
     @router.post("/subscriptions/{key}/trial", **changed)
-    def set_subscription_trial(
-        asked: Annotated[Asked, Depends(asker)], key: _Key, given: EndOfTrial, match: match_of
-    ) -> Response:
+    def set_subscription_trial(do: do_of, key: _Key, given: EndOfTrial) -> Response:
         """Let a trial end on another day; now, it converts at once."""
-        return _change(
-            asked, key, match, lambda w: verbs.set_trial_end(w, key, given.ends, given.reason)
-        )
+        return do(lambda w: verbs.set_trial_end(w, key, given.ends, given.reason))
 
     @router.post("/subscriptions/{key}/seats", **changed)
-    def set_subscription_seats(
-        asked: Annotated[Asked, Depends(asker)], key: _Key, given: Seats, match: match_of
-    ) -> Response:
-        """Set how many seats there are from a day on that is not billed yet."""
+    def set_subscription_seats(do: do_of, key: _Key, given: Seats) -> Response:
+        """Set how many seats there are from a day on, also one that is over."""
         seats = (given.item, given.charge, given.quantity)
-        return _change(
-            asked, key, match, lambda w: verbs.set_seats(w, key, seats, given.at, given.reason)
-        )
+        return do(lambda w: verbs.set_seats(w, key, seats, given.at, given.reason))
+
+    @router.post("/subscriptions/{key}/change", **changed)
+    def change_subscription(do: do_of, key: _Key, given: ItemChange) -> Response:
+        """Up- or downgrade an item: another book takes its place, or another version prices it."""
+        book, pin = given.to_book, given.to_version
+        if book is not None:
+            name = given.key or book
+            new = _told(lambda: _item(name, book, pin or "follow"))
+            return do(lambda w: verbs.change_item(w, key, given.item, new, given.at, given.reason))
+        if pin is None:
+            raise ProblemError(422, "give to_book, to_version or both")
+        return do(lambda w: verbs.change_version(w, key, given.item, pin, given.at, given.reason))
+
+    @router.post("/subscriptions/{key}/pause", **changed)
+    def pause_subscription(do: do_of, key: _Key, given: PauseAsked) -> Response:
+        """Let nothing be billed and no usage count, until it is resumed or until a day."""
+        return do(lambda w: verbs.pause(w, key, given.at, given.until, given.reason))
+
+    @router.post("/subscriptions/{key}/resume", **changed)
+    def resume_subscription(do: do_of, key: _Key, given: Resumption) -> Response:
+        """End a pause."""
+        return do(lambda w: verbs.resume(w, key, given.at, given.reason))
 
 
-def _change(
-    asked: Asked, key: str, match: IfMatch, verb: Callable[[verbs.Writer], dict[str, Any]]
-) -> Response:
-    def change() -> Response:
-        lock_facts(asked)
-        match.check(_known(asked, key)["version"], stale=409)
-        found = _told(lambda: verb(_writer(asked)))
-        return answer(found, version=found["version"])
-
-    return asked.once(change)
+_Do = Callable[[verbs.Writer], dict[str, Any]]
+_Through = Annotated[
+    str | None, Query(max_length=64, description="With preview: bill through it, else now.")
+]
 
 
-def _told(write: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _doer(
+    asker: Callable[..., Iterator[Asked]], stack_of: Callable[[str], Stack]
+) -> Callable[..., Callable[[_Do], Response]]:
+    """Return the dependency that does a verb, or tells what it would bill."""
+
+    def doer(
+        asked: Annotated[Asked, Depends(asker)],
+        key: _Key,
+        match: Annotated[IfMatch, Depends(if_match)],
+        preview: Annotated[bool, Query(description="Change nothing; tell the bill.")] = False,
+        through: _Through = None,
+    ) -> Callable[[_Do], Response]:
+        def change(verb: _Do) -> Response:
+            lock_facts(asked)
+            match.check(_known(asked, key)["version"], stale=409)
+            found = _told(lambda: verb(_writer(asked)))
+            return answer(found, version=found["version"])
+
+        def tell(verb: _Do) -> Response:
+            match.check(_known(asked, key)["version"], stale=409)
+            stack = stack_of(asked.tenant)
+            with open_database(stack) as connection:
+                writer = replace(_writer(asked), connection=connection)
+                usage, until = open_usage(stack), _moment(through)
+                return answer(_told(lambda: would_bill(writer, usage, key, verb, until)))
+
+        return lambda verb: tell(verb) if preview else asked.once(lambda: change(verb))
+
+    return doer
+
+
+def _moment(text: str | None) -> Moment | None:
+    try:
+        return None if text is None else parse_moment(text)
+    except ValueError as error:
+        raise ProblemError(422, f"through: {error}") from error
+
+
+def _item(key: str, book: str, version: Literal["follow"] | int) -> Item:
+    try:
+        return Item(key=key, price_book=book, version=version)
+    except ValidationError as error:
+        raise VerbError(f"item {key} of price book {book}: {error.errors()[0]['msg']}") from error
+
+
+def _told(write: Callable[[], _Made]) -> _Made:
     try:
         return write()
     except VerbError as error:

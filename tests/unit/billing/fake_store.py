@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 
+from billing.charge_period import ChargeKey
 from billing.document import Document, Draft, lines_of, number_document
-from billing.due import BilledPeriod, ChargeKey, Scope
+from billing.due import BilledPeriod, Scope
 from billing.facts import Assignment, Facts
 from billing.rating import LineKey, State
 from billing.run import Run
@@ -99,22 +100,18 @@ class FakeStore:
                 )
         for rated in draft.due:
             billed = rated.inputs.billed
-            parts = tuple(
-                (p.starts_on, p.ends_on, p.starts_at, p.ends_at, p.version) for p in billed.pieces
-            )
             period = billed.period
             known = self.periods[billed.charge_key]
-            assert all(one.starts_at != period.starts_at for one in known), "billed twice"
+            assert all(
+                one.ends_at <= period.starts_at or period.ends_at <= one.starts_at for one in known
+            ), "billed twice"
+            revision = cut.facts_revision
             known.append(
                 BilledPeriod(
-                    billed.charge_key,
-                    period.starts_at,
-                    period.ends_at,
-                    period.starts_on,
-                    period.ends_on,
-                    parts,
+                    billed.charge_key, period.starts_at, period.ends_at, period.starts_on, revision
                 )
             )
+            known.sort(key=lambda one: one.starts_at)
         for rated in (*draft.due, *draft.corrected):
             billed = rated.inputs.billed
             self.states[billed.charge_key, billed.period.starts_at] = rated.state_out

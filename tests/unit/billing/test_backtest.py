@@ -6,8 +6,9 @@ from decimal import Decimal
 import pytest
 
 from billing.backtest import Past, compare
+from billing.charge_period import ChargeKey
 from billing.comparison import Comparison, Policy, Sums, add_to, percent_of
-from billing.due import BilledPeriod, ChargeKey, Scope
+from billing.due import BilledPeriod, Scope
 from billing.facts import Facts
 from billing.meter_change import KnownMeter
 from billing.price_book_draft import Draft, draft_of

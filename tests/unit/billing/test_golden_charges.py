@@ -5,7 +5,6 @@ pricing and prorations) and Autumn (docs.useautumn.com, graduated pricing), and 
 the list of Kill Bill's users (blocks of page views); what names no page is ours.
 """
 
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from billing.due import ChargePeriod, Piece
+from billing.charge_period import ChargePeriod, Piece
 from billing.period import Period
 from billing.rating import LineKey, PeriodInputs, Target, rate
 from tests.unit.billing.charges import Quantities, charge_of, rated
@@ -182,12 +181,14 @@ def january(fields: str, *cuts: int, **more: Any) -> ChargePeriod:
     pieces = []
     for number, (since, until) in enumerate(pairwise(bounds), 1):
         at, end = start + timedelta(days=since), start + timedelta(days=until)
-        pieces.append(Piece(at.date(), end.date(), at, end, number, charge))
+        place = (since, until)
+        pieces.append(Piece(at.date(), end.date(), at, end, number, charge, *place))
     first, last = pieces[0], pieces[-1]
     own = (first.starts_on, last.ends_on)
     period = Period(*own, first.starts_at, last.ends_at, *own)
     names = ("C", "S", "i", "a", "book", "USD", charge.timing, 0)
-    return ChargePeriod(*names, period=period, pieces=tuple(pieces), **more)
+    days = (own[1] - own[0]).days
+    return ChargePeriod(*names, period=period, whole=days, unit="day", pieces=tuple(pieces), **more)
 
 
 def test_a_restart_prices_each_piece_as_a_period_of_its_own() -> None:
@@ -275,34 +276,6 @@ def test_a_fee_in_advance_says_so_and_its_description_is_what_is_given() -> None
     assert (once.description, once.kind, once.quantity, once.unit) == (
         "set up", "usage", Decimal(1), "",
     )  # fmt: skip
-
-
-def test_an_upgrade_halfway_costs_half_of_either_fee() -> None:
-    """Stripe: from 10 to 20 a month, halfway: 5 of the one, 10 of the other."""
-    billed = january("model: flat, amount: '10', timing: advance", 14)
-    dear = charge_of("model: flat, amount: '20', timing: advance")
-    february = Period(
-        date(2013, 2, 1), date(2013, 3, 1),
-        datetime(2013, 2, 1, tzinfo=UTC), datetime(2013, 3, 1, tzinfo=UTC),
-        date(2013, 2, 1), date(2013, 3, 1),
-    )  # fmt: skip
-    middle = datetime(2013, 2, 15, tzinfo=UTC)
-    one, other = billed.pieces
-    one = replace(
-        one, starts_on=february.starts_on, ends_on=middle.date(),
-        starts_at=february.starts_at, ends_at=middle,
-    )  # fmt: skip
-    other = replace(
-        other, starts_on=middle.date(), ends_on=february.ends_on, charge=dear,
-        starts_at=middle, ends_at=february.ends_at,
-    )  # fmt: skip
-    targets, _ = rate(
-        PeriodInputs(replace(billed, period=february, pieces=(one, other)), "", ({}, {})), {}
-    )
-    assert [steps_of(target) for target in targets] == [
-        ["fee = 10", "14 of 28 days = -5"],
-        ["fee = 20", "14 of 28 days = -10"],
-    ]
 
 
 def test_events_that_are_too_many_to_show_are_shown_as_one_step() -> None:

@@ -59,9 +59,9 @@ def test_a_trial_is_extended_or_converts_now_while_it_goes_on() -> None:
     one = subscription(trial={"days": 14, "then": "canceled"})
     today = date(2013, 1, 10)
     longer = with_trial_until(one, date(2013, 2, 1), today)
-    assert (longer.billed_from, longer.ends_on) == (date(2013, 2, 1), date(2013, 2, 1))
+    assert (longer.billed_from, longer.end_at(NEW_YORK)) == (date(2013, 2, 1), utc(2013, 2, 1, 5))
     converted = with_trial_until(one, today, today)
-    assert (converted.billed_from, converted.ends_on) == (today, None)
+    assert (converted.billed_from, converted.end_at(NEW_YORK)) == (today, None)
     assert with_trial_until(one, date(2013, 1, 1), date(2013, 1, 1)).trial is None
     for on, now in ((date(2013, 1, 9), today), (date(2013, 3, 1), date(2013, 1, 15))):
         with pytest.raises(VerbError):

@@ -49,9 +49,22 @@ def facts_of(*texts: str, before: Facts | None = None) -> Facts:
     for one in moves.added:
         owned.setdefault(one.customer, []).append(one)
     meters = [meter.definition for meter in declared.meters.values()]
+    revision = before.revision + 1
+    published = {
+        (book.key, version.version): revision
+        for book in declared.price_books.values()
+        for version in book.versions
+    }
+    agreed = {
+        key: (before.agreed.get(key, (0, 0))[0] + 1, revision)
+        for key, terms in declared.subscriptions.items()
+        if before.subscriptions.get(key) != terms
+    }
     return replace(
         before,
-        revision=before.revision + 1,
+        revision=revision,
+        published={**published, **before.published},
+        agreed={**before.agreed, **agreed},
         price_books={**before.price_books, **declared.price_books},
         customers={**before.customers, **declared.customers},
         subscriptions={**before.subscriptions, **declared.subscriptions},
