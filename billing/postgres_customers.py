@@ -7,6 +7,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from billing.customer import Customer
+from billing.money import display
 from billing.postgres_facts import Connection
 
 _VERSION = "customer AS key, version, content, known_at FROM customer_versions"
@@ -27,6 +28,15 @@ _ASSIGNMENTS = """
         upper(during) AS "to", known_at
     FROM subject_assignments WHERE tenant = %s AND customer = %s AND assignment_id > %s
     AND withdrawn_revision IS NULL ORDER BY assignment_id LIMIT %s
+"""
+_OWED = """
+    SELECT currency, 'owed', sum(amount_due_minor)::bigint FROM invoices
+    WHERE tenant = %(tenant)s AND customer = %(customer)s AND state = 'open'
+    AND document_type = 'invoice' GROUP BY currency
+    UNION ALL SELECT p.currency, 'credit', -sum(p.amount_minor)::bigint
+    FROM postings p JOIN accounts a USING (account_id)
+    WHERE p.tenant = %(tenant)s AND p.customer = %(customer)s AND a.code = 'customer_credit'
+    GROUP BY p.currency HAVING sum(p.amount_minor) <> 0
 """
 
 
@@ -83,3 +93,19 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     customer = Customer.model_validate(row["content"])
     content = customer.model_dump(mode="json", by_alias=True, exclude={"subjects"})
     return {**content, "version": row["version"], "known_at": row["known_at"].isoformat()}
+
+
+def balances_of(connection: Connection, tenant: str, key: str) -> list[dict[str, Any]]:
+    """Return, by currency, what open invoices ask a customer for, and its credit of notes."""
+    found: dict[str, dict[str, Any]] = {}
+    for currency, name, minor in connection.execute(_OWED, {"tenant": tenant, "customer": key}):
+        row = {"currency": currency, "owed_minor": 0, "credit_minor": 0}
+        found.setdefault(currency, row)[f"{name}_minor"] = minor
+    return [
+        row
+        | {
+            name: display(row[f"{name}_minor"], currency).replace(",", "")
+            for name in ("owed", "credit")
+        }
+        for currency, row in sorted(found.items())
+    ]

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from billing.customer import Item, Subscription
 from billing.declaration import Declarations
 from billing.facts import Facts
@@ -202,7 +204,10 @@ def _terms(writer: Writer, key: str) -> Subscription:
 
 def _write(writer: Writer, terms: Subscription, reason: str) -> dict[str, Any]:
     connection, tenant = writer.connection, writer.tenant
-    checked = Subscription.model_validate(to_content(terms))
+    try:
+        checked = Subscription.model_validate(to_content(terms))
+    except ValidationError as error:
+        raise VerbError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
     declared = Declarations(subscriptions={checked.key: checked})
     try:
         apply(connection, tenant, declared, writer.world, Cause(writer.actor, reason))

@@ -11,6 +11,7 @@ from infra.embedded.errors import StackError
 from tollbook import (
     billing_commands,
     clock_commands,
+    customer_commands,
     cut_commands,
     dead_letter_commands,
     event_commands,
@@ -44,6 +45,7 @@ _MODULES = [
     key_commands,
     billing_commands,
     subscription_commands,
+    customer_commands,
     clock_commands,
     wallet_commands,
     demo_commands,

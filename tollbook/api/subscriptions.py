@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Body, Depends, Path, Query
@@ -11,6 +10,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from billing import postgres_verbs as verbs
+from billing.charge import Amount, Key
 from billing.customer import Item, Moment, Subscription, parse_moment
 from billing.postgres_preview import preview as would_bill
 from billing.postgres_subscriptions import (
@@ -92,9 +92,9 @@ class EndOfTrial(_Verb):
 class Seats(_Verb):
     """How many seats of a charge there are from when on."""
 
-    item: str = Field(max_length=128)
-    charge: str = Field(max_length=128)
-    quantity: Decimal = Field(ge=0, max_digits=30, examples=["12"])
+    item: Key
+    charge: Key
+    quantity: Amount = Field(ge=0, examples=["12"])
     at: _When = "period_end"
 
 
