@@ -18,6 +18,7 @@ from tollbook import (
     invoice_commands,
     price_book_backtest,
     price_book_commands,
+    price_book_migration,
     price_book_versions,
 )
 from tollbook.screen import Cell, Column, count_of, show, table_of
@@ -41,6 +42,7 @@ def register(app: typer.Typer) -> None:
     price_book_commands.register(app)
     price_book_versions.register(app)
     price_book_backtest.register(app)
+    price_book_migration.register(app)
 
 
 def apply(

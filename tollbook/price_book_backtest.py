@@ -70,7 +70,7 @@ def backtest(
     found, about = _compared(stack, chosen(book, price_book), book, version, days)
     faults = policy.faults(found)
     if as_json:
-        print(json.dumps({**about, **_rows(found), "against_policy": faults}))
+        print(json.dumps({**about, **to_rows(found), "against_policy": faults}))
     else:
         show(*_parts(found))
         for fault in faults[:_SHOWN_MAX]:
@@ -125,7 +125,8 @@ def _compared(
     return found, about
 
 
-def _rows(found: "Comparison") -> dict[str, Any]:
+def to_rows(found: "Comparison") -> dict[str, Any]:
+    """Return a comparison as JSON-ready rows."""
     return {
         "revenue": [
             {"currency": currency} | _row(sums, currency)
@@ -160,7 +161,7 @@ def _row(sums: "Sums", currency: str) -> dict[str, Any]:
 
 def _parts(found: "Comparison") -> tuple[Cell | Table, ...]:
     """Return revenue, charges, and the customers whose bills change most."""
-    rows = _rows(found)
+    rows = to_rows(found)
     customers = rows["customers"]
     changed = [one for one in customers if one["difference_minor"]]
     most = sorted(changed, key=lambda one: -abs(one["difference_minor"]))[:_SHOWN_MAX]

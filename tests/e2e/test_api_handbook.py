@@ -86,6 +86,7 @@ BODIES: dict[str, bytes] = {
     "NaN": b'{"key": NaN, "quantity": Infinity}',
     "10 MB": b'{"key": "' + b"x" * 10_000_000 + b'"}',
 }
+LARGE = ("10 MB", "deep", "deep objects")
 RUNS = ("/v1/bill-runs", "/v1/clock")
 DATES = ('"9999-12-31"', '"0001-01-01"', '"now"')
 """Good dates of what goes on to work for as long."""
@@ -137,13 +138,13 @@ def test_what_is_no_request_is_refused_and_never_a_fault_of_ours(client: TestCli
     faults = []
     for number, (method, path) in enumerate(writes):
         for name, body in BODIES.items():
-            if name != "10 MB" or number % 10 == 0:
+            if name not in LARGE or number % 8 == 0:
                 faults.append(refused(client, method, path, body))
         # Each route meets each field with a few values; all routes together with all of them.
         faults += [
             refused(client, method, path, f'{{"{field}": {value}}}'.encode())
             for at, field in enumerate(FIELDS)
-            for value in VALUES[(number + at) % 12 :: 12]
+            for value in VALUES[(number + at) % 20 :: 20]
             if not (path.startswith(RUNS) and value in DATES)
         ]
     assert [fault for fault in faults if fault is not None] == []
@@ -181,8 +182,9 @@ def test_a_value_that_does_not_belong_is_refused_wherever_it_stands(client: Test
     faults = [
         refused(client, "POST", path, body.encode())
         for path, content in TEMPLATES.items()
-        for value in VALUES
-        for body in spoiled(content, value)
+        for number, value in enumerate(VALUES)
+        for at, body in enumerate(spoiled(content, value))
+        if (at + number) % 3 == 0
     ]
     assert [fault for fault in faults if fault is not None] == []
 
