@@ -4,6 +4,7 @@ import importlib.util
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from pathlib import PurePosixPath
 
 from tests.tidy.tree import PACKAGES, File, Finding
@@ -120,9 +121,17 @@ def _is_path(word: str) -> bool:
 def _exists(word: str, file: File, names: Collection[str]) -> bool:
     pattern = word.rstrip("/")
     folder = PurePosixPath(file.path).parent
-    known = {PurePosixPath(name) for name in names}
-    known |= {parent for path in list(known) for parent in path.parents}
+    known = _known(tuple(names))
     if "/" not in word and _FILE.match(word):
         return any(path.name == word for path in known)
     wanted = (PurePosixPath(pattern), PurePosixPath(posixpath.normpath(folder / pattern)))
-    return any(path == want or path.match(str(want)) for path in known for want in wanted)
+    if not known.isdisjoint(wanted):
+        return True
+    return any(path.match(str(want)) for path in known for want in wanted)
+
+
+@cache
+def _known(names: tuple[str, ...]) -> frozenset[PurePosixPath]:
+    """Return files and the folders that they lie in."""
+    paths = [PurePosixPath(name) for name in names]
+    return frozenset(paths).union(*(path.parents for path in paths))

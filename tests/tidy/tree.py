@@ -3,7 +3,7 @@
 import ast
 import subprocess
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,11 +66,14 @@ def file_names() -> list[str]:
 
 def read_files(*endings: str) -> list[File]:
     """Return the text files with one of the endings; all, if none is given."""
-    found = []
-    for name in file_names():
-        if not endings or name.endswith(endings):
-            try:
-                found.append(File(name, (ROOT / name).read_text(encoding="utf-8")))
-            except UnicodeDecodeError:
-                continue
-    return found
+    names = [name for name in file_names() if not endings or name.endswith(endings)]
+    return [file for file in map(_read, names) if file is not None]
+
+
+@cache
+def _read(name: str) -> File | None:
+    """Return a file, read and parsed once for all rules; None where it is not text."""
+    try:
+        return File(name, (ROOT / name).read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        return None
