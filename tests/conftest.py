@@ -8,14 +8,19 @@ from tests.embedded_stack import EmbeddedStack
 
 BAD_EVENTS_MAX = 50
 """So many bad events quarantine a source here: fewer than by default for all to wade through."""
+ANALYST_SECONDS_MAX = 8
+"""So long a query of an analyst may take here: less than by default, to wait for one that does."""
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
     """Yield a full stack in a directory of its own; a test that hurts it waits until it healed."""
     home = tmp_path_factory.mktemp("a shared stack")
-    few = {"TOLLBOOK_BAD_EVENTS_MAX": str(BAD_EVENTS_MAX)}
-    shared = EmbeddedStack(home, environment=few)
+    bounds = {
+        "TOLLBOOK_BAD_EVENTS_MAX": str(BAD_EVENTS_MAX),
+        "TOLLBOOK_ANALYST_SECONDS_MAX": str(ANALYST_SECONDS_MAX),
+    }
+    shared = EmbeddedStack(home, environment=bounds)
     shared.up()
     yield shared
     shared.down()

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +27,8 @@ from infra.embedded.gateway.sessions import Sessions
 PASSWORD_VARIABLE = "TOLLBOOK_CLICKHOUSE_PASSWORD"
 KEYS_VARIABLE = "TOLLBOOK_POSTGRES_DSN"
 """Where the keys of analysts are; without it only the owner is let in."""
+ANALYST_VARIABLE = "TOLLBOOK_ANALYST_SECONDS_MAX"
+"""How long a query of an analyst may take, where that differs from what is usual."""
 
 
 def main() -> int:
@@ -65,7 +68,7 @@ def _serve(listener: socket.socket, data_dir: Path, logins: Logins, limits: Limi
         sessions,
         limits,
         logins,
-        open_analysts(engine),
+        open_analysts(engine, limits.analyst_seconds_max),
         spool_dir,
         slots=threading.BoundedSemaphore(limits.queries_max),
         analyst_slots=threading.BoundedSemaphore(limits.analyst_queries_max),
@@ -96,9 +99,11 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def _read_limits(arguments: argparse.Namespace) -> Limits:
-    return Limits(
+    limits = Limits(
         memory_bytes_max=arguments.memory_mib * MIB, connections_max=arguments.connections_max
     )
+    seconds = os.environ.get(ANALYST_VARIABLE)
+    return limits if seconds is None else replace(limits, analyst_seconds_max=int(seconds))
 
 
 def _lock_directory(data_dir: Path) -> IO[bytes] | None:

@@ -62,6 +62,8 @@ class Analysts:
     """Makes connections safe for analysts, and says what may run on them."""
 
     functions: Functions
+    seconds_max: int
+    """How long one query may take."""
 
     def prepare(self, connection: EngineConnection, tenant: str, options: Options) -> None:
         """Limits a fresh connection to a tenant's rows, for good.
@@ -75,7 +77,7 @@ class Analysts:
             message = f"Cannot modify '{name}' setting in readonly mode"
             raise GatewayError(164, "READONLY", message)
         connection.use(DATABASE)
-        connection.set(BOUNDS | FILTER_FIRST)
+        connection.set(BOUNDS | {"max_execution_time": str(self.seconds_max)} | FILTER_FIRST)
         connection.set({"additional_table_filters": _filters(tenant)})
         connection.execute(f"SET ROLE {quote_name(EMBEDDED_ROLE)}")
         connection.set({"readonly": "1"})
@@ -99,11 +101,12 @@ class Analysts:
         check_resolved(tree.bytes().decode().splitlines(), self.functions)
 
 
-def open_analysts(engine: Engine) -> Analysts:
+def open_analysts(engine: Engine, seconds_max: int) -> Analysts:
     """Returns what an engine of this version needs."""
     connection = engine.connect()
     try:
-        return Analysts(Functions(connection.rows(ENGINE_LIST), connection.rows(COMBINATOR_LIST)))
+        functions = Functions(connection.rows(ENGINE_LIST), connection.rows(COMBINATOR_LIST))
+        return Analysts(functions, seconds_max)
     finally:
         connection.close()
 

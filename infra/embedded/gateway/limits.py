@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from infra.analysts import BOUNDS
+
 MIB = 1024 * 1024
 
 
@@ -12,6 +14,7 @@ class Limits:
     connections_max: int = 256
     queries_max: int = 32
     analyst_queries_max: int = 4
+    analyst_seconds_max: int = int(BOUNDS["max_execution_time"])
     query_wait_seconds: float = 60.0
     sessions_max: int = 1024
     session_timeout_seconds_max: int = 3600
