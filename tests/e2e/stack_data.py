@@ -3,9 +3,11 @@
 from typing import Any
 
 import clickhouse_connect
+import psutil
 import psycopg
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from infra.embedded.process import ProcessKey, key_of
 from ingest.topic import TICK_CONTENT_TYPE, TOPIC, Tick
 from tollbook.stack_file import Stack
 
@@ -70,3 +72,8 @@ def words_in_kafka(stack: Stack) -> list[str]:
         words.append(Tick.from_value(record.value() or b"").reason)
     consumer.close()
     return sorted(words)
+
+
+def everything_running() -> set[ProcessKey]:
+    """Return every process of this machine."""
+    return {key_of(pid) for pid in psutil.pids()}

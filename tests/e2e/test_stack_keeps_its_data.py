@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 
 import psutil
@@ -9,6 +10,7 @@ import pytest
 
 from infra.embedded.cleaning import leftovers
 from tests.e2e.stack_data import (
+    everything_running,
     words_in_clickhouse,
     words_in_kafka,
     words_in_postgres,
@@ -34,9 +36,17 @@ def _assert_kept(stack: EmbeddedStack, words: list[str]) -> None:
     assert [word for word in words_in_kafka(known) if word in words] == words
 
 
-def test_data_addresses_and_key_survive_down_and_up(own_stack: EmbeddedStack) -> None:
-    before = own_stack.read()
+def test_data_addresses_and_key_survive_down_and_up(
+    own_stack: EmbeddedStack, stack: EmbeddedStack, bystander: "subprocess.Popen[bytes]"
+) -> None:
+    before, its_own = own_stack.read(), set(leftovers(own_stack.data_dir))
+    stack.wait_until_all_ready()
+    others = leftovers(stack.data_dir)
     own_stack.down()
+    assert its_own, "a stack has processes"
+    assert its_own.isdisjoint(everything_running())
+    assert others == [key for key in others if key.is_running()]
+    assert bystander.poll() is None
     assert not (own_stack.data_dir / "stack.json").exists()
     own_stack.up()
     after = own_stack.read()
@@ -49,7 +59,7 @@ def test_data_survives_a_kill_of_everything_at_once(own_stack: EmbeddedStack) ->
     write_everywhere(own_stack.read(), "second")
     for pid in own_stack.read().pids.values():
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: run_status(own_stack) != 0, 10)
+    wait_until(lambda: run_status(own_stack) != 0, 60)
     own_stack.up()
     _assert_kept(own_stack, ["first", "second"])
 
@@ -60,7 +70,7 @@ def test_parts_of_a_killed_supervisor_end_or_are_cleaned_up(own_stack: EmbeddedS
     os.kill(pids["redis"], signal.SIGSTOP)
     os.kill(pids["supervisor"], signal.SIGKILL)
     others = [pid for name, pid in pids.items() if name != "redis"]
-    wait_until(lambda: not any(_is_running(pid) for pid in others), 30)
+    wait_until(lambda: not any(_is_running(pid) for pid in others), 60)
     assert [key.pid for key in leftovers(own_stack.data_dir)] == [pids["redis"]]
     told = run_tollbook("status", "--data-dir", str(own_stack.data_dir))
     assert "was killed, with 1 process left over" in told.stderr
