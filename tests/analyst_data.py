@@ -12,11 +12,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import httpx
 import psycopg
 
 from tests.analysts import make_tenant
-from tests.embedded_stack import wait_until
+from tests.embedded_stack import HTTP, wait_until
 from tests.metering import create_meters, cut_now
 from tollbook.stack_file import Stack
 
@@ -113,7 +112,7 @@ def _changed(event: dict[str, Any], **data: str) -> dict[str, Any]:
 
 def _send(stack: Stack, events: list[dict[str, Any]]) -> None:
     def status() -> int:
-        answer = httpx.post(
+        answer = HTTP.post(
             f"{stack.ingest_url}/v1/events",
             content=json.dumps(events).encode(),
             headers={
@@ -125,7 +124,7 @@ def _send(stack: Stack, events: list[dict[str, Any]]) -> None:
         return answer.status_code
 
     # A new key is known a second later, at most.
-    wait_until(lambda: status() == 204, 10)
+    wait_until(lambda: status() == 204, 60)
 
 
 def _correct(stack: Stack, book: Handbook) -> None:
@@ -136,7 +135,7 @@ def _correct(stack: Stack, book: Handbook) -> None:
         {"kind": "void", "source": voided["source"], "id": voided["id"]},
         {"kind": "amend", "source": after["source"], "id": after["id"], "data": after["data"]},
     ]
-    answer = httpx.post(
+    answer = HTTP.post(
         f"{stack.api_url}/v1/event-corrections",
         json={"reason": "sent by a test system", "corrections": corrections},
         headers={"Authorization": f"Bearer {stack.api_key}"},

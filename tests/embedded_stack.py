@@ -3,29 +3,50 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
 from infra.embedded.board import PartState, read_state
+from tests.forks import REPOSITORY, assert_imported, forking
+from tollbook import cli
 from tollbook.stack_file import Stack, read_stack
 
-REPOSITORY = Path(__file__).parents[1]
+HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+"""One for all tests: to make one takes longer than most answers. What it asks comes and goes."""
 
 
 def run_tollbook(
     *arguments: str, environment: Mapping[str, str] | None = None, seconds: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command `tollbook` to its end."""
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "tollbook.cli", *arguments],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds,
-    )
+    """Run the command `tollbook` to its end, in a process of its own."""
+    own = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})}
+    with tempfile.TemporaryDirectory() as folder:
+        told = [str(Path(folder, name)) for name in ("stdout", "stderr")]
+        process = forking().Process(target=_run, args=(arguments, own, told))
+        process.start()
+        process.join(seconds)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(["tollbook", *arguments], seconds)
+        stdout, stderr = (Path(path).read_text() for path in told)
+    return subprocess.CompletedProcess(arguments, process.exitcode, stdout, stderr)
+
+
+def _run(arguments: tuple[str, ...], environment: dict[str, str], told: list[str]) -> None:
+    """Become the command."""
+    for number, path in enumerate(told, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), number)
+    assert_imported()
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["tollbook", *arguments]
+    cli.main()
 
 
 @dataclass(frozen=True)

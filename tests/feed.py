@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from tests.embedded_stack import HTTP
 from tollbook.stack_file import Stack
 
 ANSWER_SECONDS = 20.0
@@ -160,7 +161,7 @@ def utc_now() -> datetime:
 
 def post(stack: Stack, events: Sequence[Mapping[str, object]]) -> None:
     """Send events in one request, which has to be acknowledged."""
-    answer = httpx.post(
+    answer = HTTP.post(
         f"{stack.ingest_url}/v1/events",
         content=json.dumps(events).encode(),
         headers={

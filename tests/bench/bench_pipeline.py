@@ -19,7 +19,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from ingest.topic import decode_record
-from tests.embedded_stack import REPOSITORY, EmbeddedStack
+from tests.embedded_stack import EmbeddedStack
+from tests.forks import REPOSITORY
 from tollbook.bench.figure import Figure, figures_table
 from tollbook.bench.latency import measure_latency
 from tollbook.bench.load import Shape, records

@@ -47,7 +47,7 @@ class GatewayProcess:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self.process.poll() is None:
             if found := _READY.search(self.log_text()[begin:]):
                 self.port = int(found.group(1))

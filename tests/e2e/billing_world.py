@@ -21,6 +21,7 @@ from billing.run import Report, bill
 from infra.provision.migrations import read_migrations
 from infra.provision.postgres_schema import create_database, migrate_postgres
 from pipelines.usage import Cut
+from tests.forks import assert_imported
 from tests.unit.billing.fake_usage import Event, FakeUsage
 from tests.unit.billing.test_run import BOOK, CUSTOMERS, flight
 from tests.unit.billing.world import METERS, NOW, declare
@@ -162,6 +163,7 @@ class Doomed(psycopg.Cursor[Any]):
 
 def close_or_die(dsn: str, month: date, kill_at: int, answer: Pipe) -> None:
     """Close a month in this process and answer how many documents that gave, or die trying."""
+    assert_imported()
     Doomed.left = kill_at
     with psycopg.connect(dsn, autocommit=True, cursor_factory=Doomed) as connection:
         answer.send(len(close(connection, month).documents))

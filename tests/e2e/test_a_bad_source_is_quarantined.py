@@ -101,4 +101,4 @@ def test_a_source_that_turns_bad_is_set_aside_until_it_is_released_and_then_coun
         unknown = api.post("quarantine/releases", json={"source": "tests/no such source"})
         assert unknown.status_code == 404
     assert SOURCE in run(home, "quarantine", "list")
-    wait_until(lambda: not alarms(home), 10)
+    wait_until(lambda: not alarms(home), 60)

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import httpx
 import pytest
 
-from tests.embedded_stack import EmbeddedStack, run_tollbook
+from tests.embedded_stack import HTTP, EmbeddedStack, run_tollbook
 
 THIS_MONTH = datetime.now(UTC).date().replace(day=1)
 LAST_MONTH = (THIS_MONTH - timedelta(days=1)).replace(day=1)
@@ -130,7 +129,7 @@ def test_a_month_goes_from_events_to_an_invoice_once(billed: EmbeddedStack) -> N
     assert number in [one["number"] for one in tollbook(billed, "invoice", "list")]
     balance = tollbook(billed, "ledger", "trial-balance")
     assert balance["totals"]["EUR"]["balance_minor"] == 0
-    over_http = httpx.post(
+    over_http = HTTP.post(
         f"{billed.read().api_url}/v1/bill-runs",
         json={"through": str(THIS_MONTH)},
         headers={"Authorization": f"Bearer {billed.read().api_key}"},

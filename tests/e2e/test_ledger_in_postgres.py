@@ -1,6 +1,5 @@
 """What the database itself refuses, and that a close bills once whatever happens to it."""
 
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
@@ -23,12 +22,10 @@ from tests.e2e.billing_world import (
     contents,
 )
 from tests.embedded_stack import EmbeddedStack
+from tests.forks import forking
 from tests.unit.billing.world import NOW, declare
 from tollbook.bill_runs import run_scope
 from tollbook.stack_file import Stack
-
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["tests.e2e.billing_world"])
 
 JANUARY, FEBRUARY = date(2013, 1, 1), date(2013, 2, 1)
 ENTRY = (
@@ -336,9 +333,10 @@ class _Close:
     """A close in a process of its own."""
 
     def __init__(self, dsn: str, month: date, kill_at: int = 0) -> None:
-        self._pipe, answer = _PROCESSES.Pipe(duplex=False)
+        processes = forking()
+        self._pipe, answer = processes.Pipe(duplex=False)
         arguments = (dsn, month, kill_at, answer)
-        self._process = _PROCESSES.Process(target=close_or_die, args=arguments)
+        self._process = processes.Process(target=close_or_die, args=arguments)
         self._process.start()
         answer.close()
 

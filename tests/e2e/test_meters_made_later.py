@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import psycopg
 
-from tests.embedded_stack import EmbeddedStack, run_tollbook
+from tests.embedded_stack import HTTP, EmbeddedStack, run_tollbook
 from tests.feed import Truth, send_all, utc_now
 from tests.metering import check_totals, create_meters, cut_now, quantities, reader_of
 from tollbook.stack_file import Stack
@@ -27,7 +27,7 @@ LIVE_SECONDS = 120.0
 
 def call(stack: Stack, method: str, path: str, **given: Any) -> httpx.Response:
     headers = {"Authorization": f"Bearer {stack.api_key}"} | given.pop("headers", {})
-    return httpx.request(method, f"{stack.api_url}{path}", headers=headers, timeout=60, **given)
+    return HTTP.request(method, f"{stack.api_url}{path}", headers=headers, timeout=60, **given)
 
 
 def create(stack: Stack, shape: Mapping[str, Any]) -> None:

@@ -6,14 +6,13 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 from typer.testing import CliRunner
 
 from pipelines.position import LogPartition
 from pipelines.postgres_replacements import PostgresReplacements
-from tests.embedded_stack import EmbeddedStack
+from tests.embedded_stack import HTTP, EmbeddedStack
 from tests.feed import Truth, utc_now
 from tests.metering import create_meters, cut_now, quantities
 from tollbook import cli
@@ -23,7 +22,7 @@ ROUTE = "/v1/event-corrections"
 
 
 def call(stack: Stack, method: str, path: str, content: Any = None, **parameters: Any) -> Any:
-    return httpx.request(
+    return HTTP.request(
         method,
         f"{stack.api_url}{path}",
         json=content,
@@ -39,7 +38,7 @@ def post(stack: Stack, events: list[dict[str, Any]]) -> None:
         "Content-Type": "application/cloudevents-batch+json",
     }
     content = json.dumps(events).encode()
-    answer = httpx.post(f"{stack.ingest_url}/v1/events", content=content, headers=headers)
+    answer = HTTP.post(f"{stack.ingest_url}/v1/events", content=content, headers=headers)
     assert answer.status_code == 204, answer.text
 
 
@@ -133,7 +132,7 @@ def test_an_event_that_is_not_there_and_nonsense_are_refused(stack: EmbeddedStac
     ]
     for nonsense in nonsenses:
         assert correct(known, nonsense, status=422 if "time" not in nonsense else 404)
-    answer = httpx.post(f"{known.api_url}{ROUTE}", json={}, timeout=10)
+    answer = HTTP.post(f"{known.api_url}{ROUTE}", json={}, timeout=10)
     assert answer.status_code == 401
 
 

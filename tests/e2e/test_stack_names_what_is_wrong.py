@@ -13,7 +13,8 @@ from pathlib import Path
 
 from infra.embedded.cleaning import leftovers
 from infra.embedded.jars import MIRROR_VARIABLE
-from tests.embedded_stack import REPOSITORY, run_tollbook
+from tests.embedded_stack import run_tollbook
+from tests.forks import REPOSITORY
 
 _FOLDER_ON_A_SMALL_DISK = """
 mount -t tmpfs -o size={size} small "$1" || exit 99

@@ -17,7 +17,7 @@ def test_a_killed_part_is_named_and_restarted_under_a_new_pid(
 ) -> None:
     before = stack.part(name)
     os.kill(before.pid, signal.SIGKILL)
-    wait_until(lambda: stack.part(name).restarts == before.restarts + 1, 10)
+    wait_until(lambda: stack.part(name).restarts == before.restarts + 1, 60)
     stack.wait_until_all_ready()
     after = stack.part(name)
     assert after.pid != before.pid

@@ -8,11 +8,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import httpx
-
 from tests.e2e.log_world import newest, own, put, tollbook
-from tests.embedded_stack import REPOSITORY, EmbeddedStack, wait_until
+from tests.embedded_stack import HTTP, EmbeddedStack, wait_until
 from tests.feed import Truth, post, utc_now
+from tests.forks import REPOSITORY
 from tests.metering import check_totals, create_meters, cut_now, quantities, reader_of
 from tollbook.stack_file import Stack
 from tollbook.usage_wiring import open_clickhouse
@@ -34,7 +33,7 @@ def answers(stack: Stack, truth: Truth, number: int) -> str:
 
 def ask(stack: Stack, path: str) -> Any:
     headers = {"Authorization": f"Bearer {stack.api_key}"}
-    answer = httpx.get(f"{stack.api_url}{path}", headers=headers, timeout=60)
+    answer = HTTP.get(f"{stack.api_url}{path}", headers=headers, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer.json()
 

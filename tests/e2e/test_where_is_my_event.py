@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import psycopg
 import pytest
 from confluent_kafka import Producer
@@ -19,7 +18,7 @@ from typer.testing import CliRunner
 
 from ingest.topic import CLOUDEVENT_CONTENT_TYPE, CONTENT_TYPE_HEADER, TENANT_HEADER, TOPIC
 from pipelines import kafka_ends
-from tests.embedded_stack import EmbeddedStack, wait_until
+from tests.embedded_stack import HTTP, EmbeddedStack, wait_until
 from tests.feed import utc_now
 from tests.metering import create_meters
 from tollbook import cli
@@ -44,7 +43,7 @@ def send(stack: Stack, key: str, *events: dict[str, Any]) -> None:
 
 
 def sent(stack: Stack, key: str, *events: dict[str, Any]) -> int:
-    answer = httpx.post(
+    answer = HTTP.post(
         f"{stack.ingest_url}/v1/events",
         content=json.dumps(events).encode(),
         headers={
@@ -79,7 +78,7 @@ class World:
     data_dir: Path
 
     def get(self, path: str, key: str = "", status: int = 200) -> Any:
-        answer = httpx.get(
+        answer = HTTP.get(
             f"{self.stack.api_url}/v1/{path}",
             headers={"Authorization": f"Bearer {key or self.stack.api_key}"},
             timeout=20,
@@ -135,7 +134,7 @@ def world(stack: EmbeddedStack) -> World:
     send(known, known.api_key, event(NAME, data={"units": "2"}))
     theirs = event("theirs"), event(NAME, data={"units": "77"})
     # Ingest learns of a new key a second later at most.
-    wait_until(lambda: sent(known, NEIGHBOUR, *theirs) == 204, 5)
+    wait_until(lambda: sent(known, NEIGHBOUR, *theirs) == 204, 30)
     produce(
         known,
         b"{garbage of where",
@@ -300,4 +299,4 @@ def test_progress_says_how_far_each_partition_is(world: World) -> None:
     assert len(found["partitions"]) == 4
     assert any(each["watermark"] for each in found["partitions"])
     assert "is counted" in world.run("progress")
-    assert httpx.get(f"{world.stack.api_url}/v1/progress", timeout=20).status_code == 401
+    assert HTTP.get(f"{world.stack.api_url}/v1/progress", timeout=20).status_code == 401

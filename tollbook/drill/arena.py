@@ -55,6 +55,8 @@ class Arena:
     memory: Relay = field(init=False)
     _key: str = ""
     _is_open: bool = False
+    _http: httpx.Client = field(init=False)
+    """One for all: to make one takes longer than most answers. Ingest and API come and go."""
 
     def open(self, start: Callable[[control.UpOptions], object]) -> None:
         """Bring the stack up, a second tenant into it, and what stands before its servers.
@@ -64,6 +66,8 @@ class Arena:
         """
         if self.data_dir.exists() and any(self.data_dir.iterdir()):
             raise ArenaError(f"{self.data_dir} is not empty: a drill hurts only what it starts")
+        none_kept = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(timeout=20, trust_env=False, limits=none_kept)
         options = control.UpOptions(
             self.data_dir,
             detach=True,
@@ -109,6 +113,7 @@ class Arena:
             self.memory.close()
             self.inserts.close()
         control.stop(self.data_dir, lambda _: None)
+        self._http.close()
         self._is_open = False
 
     @property
@@ -199,11 +204,9 @@ class Arena:
     def lag(self) -> int | None:
         """Return how many records are not counted; None where that cannot be known now."""
         try:
-            answer = httpx.get(
+            answer = self._http.get(
                 f"{self.stack.api_url}/v1/progress",
                 headers={"Authorization": f"Bearer {self.stack.api_key}"},
-                timeout=20,
-                trust_env=False,
             )
         except httpx.TransportError:
             return None

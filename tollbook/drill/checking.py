@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -24,13 +24,16 @@ class Checker:
     api_url: str
     clickhouse_url: str
     key_by_tenant: Mapping[str, str]
+    _http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60, trust_env=False))
 
     def run(self) -> list[Check]:
         """Return what was checked."""
         sent = Check("I8", "sent = acknowledged + refused + unknown")
         sent.compare("events", True, self.account.adds_up)
         counted, stored = self._stored()
-        checks = [sent, *stored, self._answers(counted), *self._aside(counted)]
+        with self._http:
+            answers = self._answers(counted)
+        checks = [sent, *stored, answers, *self._aside(counted)]
         return [*checks, self._rejected(counted)]
 
     def _stored(self) -> tuple[dict[Key, bytes], list[Check]]:
@@ -92,12 +95,10 @@ class Checker:
             parameters["window"] = window
         rows: list[dict[str, Any]] = []
         while True:
-            answer = httpx.get(
+            answer = self._http.get(
                 f"{self.api_url}/v1/meters/{key}/query",
                 params=parameters,
                 headers={"Authorization": f"Bearer {self.key_by_tenant[tenant]}"},
-                timeout=60,
-                trust_env=False,
             )
             if answer.status_code != 200:
                 raise RuntimeError(f"{answer.url} answered {answer.status_code}: {answer.text}")

@@ -19,11 +19,11 @@ import psycopg
 from confluent_kafka import Consumer, TopicPartition
 
 from ingest.topic import ARROW_CONTENT_TYPE, TOPIC, decode_record
-from tests.embedded_stack import REPOSITORY
+from tests.forks import REPOSITORY
 from tollbook.stack_file import Stack
 
 _LISTENING = re.compile(rb"ingest on http://127\.0\.0\.1:(\d+)")
-_READY_SECONDS_MAX = 30
+_READY_SECONDS_MAX = 60
 
 
 @dataclass

