@@ -11,7 +11,7 @@ ifneq ($(shell cat $(SETUP) 2>/dev/null),$(shell pwd -P))
 $(shell rm -f $(SETUP))
 endif
 
-.PHONY: help setup demo test test-stacks test-parts check format format-check lint types tidy lock bench clean
+.PHONY: help setup demo test test-shared test-stacks test-parts check format format-check lint types tidy lock bench clean
 
 help: ## Print this list.
 	@echo "make TARGET:"
@@ -27,15 +27,20 @@ demo: $(SETUP) ## Run a year of flights from event to balanced ledger, on real s
 	@$(RUN) -m tollbook.cli demo
 
 test: $(SETUP) ## Run all tests, on real servers.
-	@$(MAKE) --no-print-directory -j2 test-stacks test-parts
+	@$(MAKE) --no-print-directory -j3 test-shared test-stacks test-parts
+
+# Those that share a stack; beside them those that start their own, and those that need none. What
+# runs beside is printed when it has ended.
+PRINTED_LATER = > .venv/$@.log 2>&1; status=$$?; cat .venv/$@.log; exit $$status
+
+test-shared: $(SETUP)
+	@$(RUN) -m pytest tests --stack shared
 
 test-stacks: $(SETUP)
-	@$(RUN) -m pytest tests/crash tests/e2e
+	@$(RUN) -m pytest tests/crash tests/e2e --stack none $(PRINTED_LATER)
 
-# Beside them; printed when it has ended.
 test-parts: $(SETUP)
-	@$(RUN) -m pytest tests --ignore=tests/crash --ignore=tests/e2e \
-	  > .venv/test-parts.log 2>&1; status=$$?; cat .venv/test-parts.log; exit $$status
+	@$(RUN) -m pytest tests --ignore=tests/crash --ignore=tests/e2e --stack none $(PRINTED_LATER)
 
 check: format-check lint types test ## Run what CI runs: format, lint, types, all tests.
 
