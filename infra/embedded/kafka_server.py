@@ -47,7 +47,7 @@ def kafka_part(config: StackConfig) -> Part:
         write_text(properties, _properties(config, home / "log"))
         if not (home / "formatted").exists():
             # Never started, or stopped in mid-format: nothing in it can matter.
-            await _format(config, home / "log", properties, run)
+            await _format(config, home / "log", properties, run, trained)
             (home / "formatted").touch()
 
     return Part(
@@ -92,9 +92,12 @@ async def _train(config: StackConfig, home: Path, trained: Path, run: Run) -> No
     shutil.rmtree(scratch)
 
 
-async def _format(config: StackConfig, log: Path, properties: Path, run: Run) -> None:
+async def _format(
+    config: StackConfig, log: Path, properties: Path, run: Run, trained: Path | None = None
+) -> None:
     shutil.rmtree(log, ignore_errors=True)
-    tool = (*_java(), "kafka.tools.StorageTool", "format")
+    learned = () if trained is None else (f"-XX:AOTCache={trained}",)
+    tool = (*_java(), *learned, "kafka.tools.StorageTool", "format")
     cluster = ("--cluster-id", config.secrets.kafka_cluster_id)
     await run((*tool, *cluster, "--config", str(properties)), _ENVIRONMENT)
 

@@ -7,6 +7,16 @@ from pathlib import Path
 import pytest
 
 from infra.embedded.config import package_folder
+from tests.embedded_stack import EmbeddedStack
+
+
+@pytest.fixture(scope="session")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
+    """Yield a stack whose logs a test may do anything to; the newest has two partitions."""
+    stack = EmbeddedStack(tmp_path_factory.mktemp("own"), ("--partitions", "2"))
+    stack.up()
+    yield stack
+    stack.down()
 
 
 @pytest.fixture

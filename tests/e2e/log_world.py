@@ -1,10 +1,9 @@
-"""Logs hurt and mended: a stack of its own, whose topics a test may delete, and what it asks."""
+"""Logs hurt and mended, on a stack whose topics a test may delete, and what is asked of it."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined] # re-exported without saying so
     AdminClient,
@@ -15,15 +14,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # re-exported 
 from ingest.topic import CLOUDEVENT_CONTENT_TYPE, CONTENT_TYPE_HEADER, TENANT_HEADER, TOPIC_SETTINGS
 from tests.embedded_stack import EmbeddedStack, run_tollbook, wait_until
 from tollbook.stack_file import Stack
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
-    """Yield a stack whose logs a test may do anything to."""
-    stack = EmbeddedStack(tmp_path_factory.mktemp("own"), ("--partitions", "2"))
-    stack.up()
-    yield stack
-    stack.down()
 
 
 def tollbook(stack: EmbeddedStack, *words: str) -> Any:

@@ -9,7 +9,6 @@ from tests.e2e.log_world import (
     delete_records,
     make_anew,
     newest,
-    own,
     put,
     raise_partitions,
     refused,
@@ -20,8 +19,6 @@ from tests.e2e.log_world import (
 from tests.embedded_stack import EmbeddedStack, wait_until
 from tests.feed import Truth, send_all, utc_now
 from tests.metering import check_totals, create_meters, cut_now, quantities
-
-__all__ = ["own"]
 
 
 def part_of(truth: Truth, events: Sequence[dict[str, Any]]) -> Truth:

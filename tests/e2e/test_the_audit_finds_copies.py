@@ -8,15 +8,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from tests.e2e.log_world import newest, own, put, tollbook
+from tests.e2e.log_world import newest, put, tollbook
 from tests.embedded_stack import HTTP, EmbeddedStack, wait_until
 from tests.feed import Truth, post, utc_now
 from tests.forks import REPOSITORY
 from tests.metering import check_totals, create_meters, cut_now, quantities, reader_of
 from tollbook.stack_file import Stack
 from tollbook.usage_wiring import open_clickhouse
-
-__all__ = ["own"]
 
 SUBJECTS = [f"other-{number}" for number in range(6)]
 
