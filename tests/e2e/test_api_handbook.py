@@ -86,6 +86,10 @@ BODIES: dict[str, bytes] = {
     "NaN": b'{"key": NaN, "quantity": Infinity}',
     "10 MB": b'{"key": "' + b"x" * 10_000_000 + b'"}',
 }
+WRITES = ("post", "put", "patch", "delete")
+BILLING = re.compile(
+    "/v1/(customers|price-books|subscriptions|clock|bill-runs|ledger|wallets|invoices)"
+)
 LARGE = ("10 MB", "deep", "deep objects")
 RUNS = ("/v1/bill-runs", "/v1/clock")
 DATES = ('"9999-12-31"', '"0001-01-01"', '"now"')
@@ -104,19 +108,16 @@ VALUES = (
 
 
 def routes(client: TestClient) -> list[tuple[str, str]]:
-    """Return every write of the billing API, with keys that are there."""
+    """Return every write of the billing API, of things that are there."""
     paths = client.get("/openapi.json").json()["paths"]
-    named = {"{key}": "UA", "{version}": "1", "{number}": "1"}
     found = []
     for path, operations in paths.items():
-        for method in operations:
-            if method in ("post", "put", "patch", "delete") and path.startswith("/v1/"):
-                for name, value in named.items():
-                    path = path.replace(name, value)  # noqa: PLW2901
-                found.append((method.upper(), re.sub(r"\{\w+\}", "S-UA", path)))
-    billing = re.compile(r"/v1/(customers|price-books|subscriptions|clock|bill-runs|ledger|wallets"
-                         r"|invoices|holds|grants)")  # fmt: skip
-    return [one for one in found if billing.match(one[1])]
+        if BILLING.match(path):
+            own = "S-UA" if "/subscriptions/" in path else "UA"
+            named = path.replace("{key}", own).replace("{version}", "1")
+            address = re.sub(r"\{\w+\}", "H", named)
+            found += [(method.upper(), address) for method in operations if method in WRITES]
+    return found
 
 
 def refused(client: TestClient, method: str, path: str, body: bytes) -> str | None:
@@ -133,6 +134,8 @@ def refused(client: TestClient, method: str, path: str, body: bytes) -> str | No
 
 
 def test_what_is_no_request_is_refused_and_never_a_fault_of_ours(client: TestClient) -> None:
+    wallet = {"key": "UA", "customer": "UA", "currency": "USD"}
+    assert client.post("/v1/wallets", headers=OWNER, json=wallet).status_code == 201
     writes = routes(client)
     assert len(writes) >= 12, writes
     faults = []
@@ -145,7 +148,7 @@ def test_what_is_no_request_is_refused_and_never_a_fault_of_ours(client: TestCli
             refused(client, method, path, f'{{"{field}": {value}}}'.encode())
             for at, field in enumerate(FIELDS)
             for value in VALUES[(number + at) % 20 :: 20]
-            if not (path.startswith(RUNS) and value in DATES)
+            if at % 2 == number % 2 and not (path.startswith(RUNS) and value in DATES)
         ]
     assert [fault for fault in faults if fault is not None] == []
 
