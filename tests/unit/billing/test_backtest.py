@@ -22,7 +22,8 @@ customers:
 - {key: DL, name: Delta, currency: USD, time_zone: America/New_York, subjects: [dl]}
 - {key: UA, name: United, currency: USD, time_zone: America/New_York, subjects: [u1, u2]}
 subscriptions:
-- {key: S-DL, customer: DL, start: 2013-01-01, items: [{key: main, price_book: airport}]}
+- {key: S-DL, customer: DL, start: 2013-01-01, items: [{key: main, price_book: airport,
+   overrides: [{charge: aircraft, from: 2013-02-01, to: 2013-04-01, unit_price: "20"}]}]}
 - {key: S-UA, customer: UA, start: 2013-01-15, end: 2013-04-10, items: [
    {key: main, price_book: airport, discounts: [{key: d, percent: "10", duration: 2}]}]}
 """
