@@ -160,8 +160,8 @@ def _parts(found: Mapping[str, Any], *, preview: bool) -> tuple[Cell | Table, ..
     rows = [
         [one["subscription"], one["item"], one["customer"], str(one["version"])] for one in moves
     ]
-    what = "would be" if preview else "are"
-    told = f"{count_of(len(moves), 'item')} {what} moved to version {found['to']} on {found['at']}."
+    what = "To be moved" if preview else "Moved"
+    told = f"{what}: {count_of(len(moves), 'item')}, to version {found['to']} on {found['at']}."
     parts: list[Cell | Table] = [table_of([*columns, *amounts("from version")], rows), "", told]
     if found.get("customers"):
         costs = [

@@ -3,6 +3,7 @@
 from datetime import date
 
 import pytest
+from typer.testing import CliRunner
 
 from billing.postgres_catalog import apply
 from infra.embedded.errors import StackError
@@ -11,7 +12,10 @@ from tests.e2e.billing_world import EVENTS, TENANT, PostgresCutsUsage, close
 from tests.embedded_stack import EmbeddedStack
 from tests.unit.billing.test_run import CUSTOMERS
 from tests.unit.billing.world import NOW, declare
-from tollbook.price_book_migration import carry_out, plan, worth
+from tollbook import price_book_migration
+from tollbook.cli import build
+from tollbook.price_book_migration import plan, worth
+from tollbook.stack_file import Stack
 
 PINNED = CUSTOMERS.replace("{key: S-UA, customer: UA, start: 2013-01-01, items: [{key: main,",
                            "{key: S-UA, customer: UA, start: 2013-01-01, items: [{key: main,"
@@ -19,12 +23,16 @@ PINNED = CUSTOMERS.replace("{key: S-UA, customer: UA, start: 2013-01-01, items: 
 ON = date(2013, 2, 1)
 
 
-def test_a_pinned_subscriber_is_moved_at_a_date(stack: EmbeddedStack) -> None:
+def test_a_pinned_subscriber_is_moved_at_a_date(
+    stack: EmbeddedStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with databases(stack) as make:
-        _, connection = make("migrated")
+        dsn, connection = make("migrated")
+        known = Stack("", "", "", dsn, "", "", TENANT, "", {})
+        monkeypatch.setattr(price_book_migration, "read_stack", lambda _: known)
         apply(connection, TENANT, declare(PINNED), NOW)
         close(connection, date(2013, 1, 1))
-        facts, moves = plan(connection, TENANT, "airport", 2, ON)
+        _, moves = plan(connection, TENANT, "airport", 2, ON)
         assert [(one.subscription, one.item, one.version) for one in moves] == [("S-UA", "main", 1)]
 
         usage = PostgresCutsUsage(connection, EVENTS)
@@ -43,7 +51,9 @@ def test_a_pinned_subscriber_is_moved_at_a_date(stack: EmbeddedStack) -> None:
         then = 275_000 + (2600 + 4 * 1000) + (2600 + 2 * 1000) + 3 * 3900
         assert compared.customers["UA", "USD"].after_minor == then
 
-        carry_out(connection, TENANT, facts, moves, 2, ON, "cheaper for all")
+        words = ("price-book", "migrate", "airport", "--to", "2", "--at", str(ON))
+        done = CliRunner().invoke(build(), [*words, "--reason", "for all"], catch_exceptions=False)
+        assert "Moved: 1 item, to version 2 on 2013-02-01." in done.stdout
         assert plan(connection, TENANT, "airport", 2, ON)[1] == []
         assert plan(connection, TENANT, "airport", 2, date(2013, 1, 31))[1] == moves
         close(connection, date(2013, 2, 1))
