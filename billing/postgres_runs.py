@@ -55,6 +55,15 @@ class PostgresRuns:
         ).fetchone()
         return bool(row and row[0])
 
+    def closed(self) -> date | None:
+        """Return the first day after the months that were closed."""
+        row = self.connection.execute(
+            "SELECT max(through::date) FROM bill_runs"
+            " WHERE tenant = %s AND kind = 'close' AND state = 'done'",
+            (self.tenant,),
+        ).fetchone()
+        return row[0] if row else None
+
     def unfinished(self) -> Run | None:
         """Return the run that was begun and not finished."""
         row = self.connection.execute(

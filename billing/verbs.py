@@ -108,7 +108,7 @@ def with_replacement(
     if by.price_book not in facts.price_books:
         raise VerbError(f"there is no price book {by.price_book}")
     carried = {
-        key: (SeatChange(quantity=changes[-1].quantity),)
+        key: _from_day(changes, on, facts.zone_of(subscription))
         for key, changes in found.quantities.items()
         if key in facts.charge_keys(by)
     }
@@ -153,6 +153,13 @@ def _item(subscription: Subscription, key: str) -> Item:
 def _with_item(subscription: Subscription, item: Item) -> Subscription:
     items = tuple(item if one.key == item.key else one for one in subscription.items)
     return subscription.model_copy(update={"items": items})
+
+
+def _from_day(changes: Sequence[SeatChange], on: date, zone: ZoneInfo) -> Sequence[SeatChange]:
+    """Return the quantity that counts on a day, and those that follow it."""
+    before = _earlier(changes, on, zone)
+    now = tuple(SeatChange(quantity=one.quantity) for one in before[-1:])
+    return (*now, *changes[len(before) :])
 
 
 def _earlier(changes: Sequence[_Dated], on: date, zone: ZoneInfo) -> Sequence[_Dated]:

@@ -19,10 +19,15 @@ def first_unclosed(
     billed: Mapping[ChargeKey, Sequence[BilledPeriod]],
     month: date,
     clock: datetime | None,
+    closed: date | None = None,
 ) -> date | None:
-    """Return the first month before one that has something due which is not billed."""
+    """Return the first month before one that has something due which is not billed.
+
+    What became due later in months before `closed`, which were closed, is left to the next close.
+    """
     left = due(facts, billed, Scope("close", month, clock))
-    return min((_month_of(period) for period in left), default=None)
+    months = {_month_of(period) for period in left}
+    return min((one for one in months if closed is None or one >= closed), default=None)
 
 
 def _month_of(period: ChargePeriod) -> date:

@@ -114,7 +114,8 @@ def _check_closable(stack: Stack, month: date, now: datetime) -> None:
     with open_database(stack) as connection:
         store = PostgresRuns(connection, stack.tenant)
         clock = None if store.has_virtual_clock() else now
-        first = first_unclosed(store.facts(_LATEST), store.billed(), month, clock)
+        facts, billed = store.facts(_LATEST), store.billed()
+        first = first_unclosed(facts, billed, month, clock, store.closed())
     if first is not None:
         raise StackError(
             f"{month:%Y-%m} cannot be closed: {first:%Y-%m} has charges due that are not billed",

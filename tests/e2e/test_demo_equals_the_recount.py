@@ -15,6 +15,7 @@ def test_two_months_of_flights_equal_the_recount_row_by_row(tmp_path: Path) -> N
     assert compared["events stored"] > 52_000
     assert compared["lines of corrections"] > 30
     assert compared["invoice totals"] > 60
+    assert compared["lines of credits of changes"] == 2
     assert "kill -9 worker-0" in done.stderr
     assert "kill -9 close" in done.stderr
     state = read_state(folder)

@@ -9,7 +9,13 @@ from typing import Any
 from tollbook.demo.books import HeldInvoice, HeldLine
 from tollbook.demo.recount import Bill, LineKey, Use
 
-_LINES_OF = {"advance": "fees", "usage": "usage", "correction": "corrections"}
+_LINES_OF = {
+    "advance": "fees",
+    "proration_charge": "charges of changes",
+    "proration_credit": "credits of changes",
+    "usage": "usage",
+    "correction": "corrections",
+}
 
 
 @dataclass(frozen=True, slots=True)

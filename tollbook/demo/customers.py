@@ -2,6 +2,8 @@
 
 import duckdb
 
+from tollbook.demo.lounge import SUBSCRIPTIONS
+
 _SUBJECTS_PER_LINE = 6
 
 _CUSTOMERS = """
@@ -15,14 +17,16 @@ FROM subjects JOIN airlines USING (carrier) GROUP BY carrier, name ORDER BY carr
 
 
 def customers_yaml(tables: duckdb.DuckDBPyConnection) -> str:
-    """Return the airlines with all their subjects since ever, and a subscription each.
+    """Return the airlines with all their subjects since ever, and what they agreed to.
 
     An aircraft that flies for two airlines is two subjects, so no flight has two payers.
     """
     airlines = tables.execute(_CUSTOMERS).fetchall()
     customers = [_customer(code, name, subjects) for code, name, subjects in airlines]
     subscriptions = [_subscription(code) for code, *_ in airlines]
-    return "\n".join(["customers:", *customers, "", "subscriptions:", *subscriptions, ""])
+    return "\n".join(
+        ["customers:", *customers, "", "subscriptions:", *subscriptions, SUBSCRIPTIONS]
+    )
 
 
 def _customer(code: str, name: str, subjects: list[str]) -> str:

@@ -61,7 +61,8 @@ class LineKey(NamedTuple):
     @property
     def bill_month(self) -> int:
         """The month on whose first day its invoice is dated: fees at their start, usage after."""
-        return self.month if self.kind == "advance" else self.close + 1
+        at_its_start = self.kind in ("advance", "proration_charge")
+        return self.month if at_its_start else self.close + 1
 
     def __str__(self) -> str:
         what = f"{self.kind} of {period(self.month)}, {self.airline} {self.charge} {self.origin}"
@@ -111,7 +112,8 @@ def lines(
                 continue
             for charge in charges_of(versions, use):
                 what = (use.airline, charge.key, use.origin, use.month)
-                due, before = charge.cents(quantity), position.get(what, Bill(Decimal(0), 0))
+                before = position.get(what, Bill(Decimal(0), 0))
+                due = charge.cents(quantity, use.origin)
                 if due != before.cents:
                     kind = "usage" if use.month == close else "correction"
                     bill = Bill(quantity - before.quantity, due - before.cents)
@@ -150,7 +152,8 @@ def from_scratch(
     totals: dict[str, int] = {}
     for use, quantity in quantities(tables, feed).items():
         if use.month <= months:
-            cents = sum(charge.cents(quantity) for charge in charges_of(versions, use))
+            charges = charges_of(versions, use)
+            cents = sum(charge.cents(quantity, use.origin) for charge in charges)
             totals[use.airline] = totals.get(use.airline, 0) + cents
     return totals
 

@@ -16,6 +16,8 @@ from tollbook.demo.tools import WIDTH
 
 _DIFFERENCES_SHOWN = 10
 _NAMES_WIDTH = 74
+_COLUMNS = {"usage": "usage", "correction": "corrections"}
+"""Where kinds of lines are shown; fees, and what changes of them are prorated to, are one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +54,15 @@ def months_heading(console: Console) -> None:
 
 def month_line(console: Console, row: MonthRow) -> None:
     """Print one month."""
-    cents = dict.fromkeys(("advance", "usage", "correction"), 0)
+    cents = dict.fromkeys(("fees", "usage", "corrections"), 0)
     for line in row.lines:
-        cents[line.kind] = cents.get(line.kind, 0) + line.cents
+        cents[_COLUMNS.get(line.kind, "fees")] += line.cents
     corrections = sum(line.kind == "correction" for line in row.lines)
-    corrected = f"{corrections} = {dollars(cents['correction'])}" if corrections else "none"
+    corrected = f"{corrections} = {dollars(cents['corrections'])}" if corrections else "none"
     console.print(
         f"[green]✓[/] [bold]{row.period:<9}[/]{row.events:>8,}"
         f"{row.events / max(row.fed_seconds, 0.001):>11,.0f}{row.closed_seconds:>7.1f} s"
-        f"{row.documents:>11}{dollars(cents['advance']):>13}{dollars(cents['usage']):>16}"
+        f"{row.documents:>11}{dollars(cents['fees']):>13}{dollars(cents['usage']):>16}"
         f"{corrected:>20}"
     )
 
@@ -73,6 +75,11 @@ def fault_line(console: Console, text: str) -> None:
 def healed_line(console: Console, text: str) -> None:
     """Print how it went on."""
     console.print(f"[bold green]↻[/] [green]{escape(text)}[/]")
+
+
+def change_line(console: Console, words: str, text: str) -> None:
+    """Print what was changed, and by which command."""
+    console.print(f"[bold cyan]↑[/] [cyan]{escape(text)}[/]\n  [dim]$ {escape(words)}[/]")
 
 
 def applied_table(applied: Iterable[Mapping[str, str]]) -> Table:
@@ -104,9 +111,10 @@ def airlines_table(
     cents: dict[tuple[str, str], int] = {}
     for line in lines:
         for airline in (line.airline, ""):
-            cents[airline, line.kind] = cents.get((airline, line.kind), 0) + line.cents
+            kind = _COLUMNS.get(line.kind, "fees")
+            cents[airline, kind] = cents.get((airline, kind), 0) + line.cents
     for airline in [*sorted(names, key=lambda code: -cents.get((code, "usage"), 0)), ""]:
-        kinds = [cents.get((airline, kind), 0) for kind in ("advance", "usage", "correction")]
+        kinds = [cents.get((airline, kind), 0) for kind in ("fees", "usage", "corrections")]
         count = sum(airline in ("", invoice.airline) for invoice in invoices)
         table.add_row(
             airline,

@@ -14,6 +14,7 @@ from tollbook.stack_file import Stack
 HERE = Path(__file__).parent
 METERS = HERE / "meters.yaml"
 PRICE_BOOK = HERE / "price_book.yaml"
+LOUNGE_BOOKS = HERE / "lounge.yaml"
 
 KEYS_REFRESHED_SECONDS = 4.0
 """Ingest reads its tenants anew every three seconds."""
@@ -32,9 +33,9 @@ def open_history(stack: Stack) -> float:
 def apply_declarations(
     tables: duckdb.DuckDBPyConnection, data_dir: Path
 ) -> tuple[list[Path], list[dict[str, str]]]:
-    """Apply meters, price book and airlines; return the files, and what became of each thing."""
+    """Apply meters, price books and airlines; return the files, and what became of each thing."""
     customers = data_dir / "airlines.yaml"
     customers.write_text(customers_yaml(tables))
-    files = [METERS, PRICE_BOOK, customers]
+    files = [METERS, PRICE_BOOK, LOUNGE_BOOKS, customers]
     answer = run_tollbook(["apply", *map(str, files), "--data-dir", str(data_dir), "--json"])
     return files, json.loads(answer)

@@ -20,6 +20,7 @@ from tollbook.demo import analysis, screens
 from tollbook.demo.books import Books
 from tollbook.demo.compare import Check
 from tollbook.demo.flights import MONTHS, open_flights, period
+from tollbook.demo.lounge import UPGRADES
 from tollbook.demo.requests import prepare_requests
 from tollbook.demo.setting import apply_declarations, open_history
 from tollbook.demo.tools import program, run_tollbook
@@ -96,7 +97,7 @@ class Show:
         self._note_figures(year)
 
     def _apply(self, tables: duckdb.DuckDBPyConnection, stack: Stack) -> None:
-        screens.heading(self.console, 2, "Meters, a price book in two versions, sixteen airlines")
+        screens.heading(self.console, 2, "Meters, price books, sixteen airlines")
         ready_at = open_history(stack)
         with self.console.status("applying"):
             files, applied = apply_declarations(tables, self.data_dir)
@@ -117,6 +118,10 @@ class Show:
         own = [invoice.number for invoice in invoices if invoice.airline == _SHOWN_AIRLINE]
         shown = [number for number in own if number in corrected] or own
         self._show_command("invoice", "show", shown[len(shown) // 2], "--trace")
+        changed = [line.number for line in lines if line.kind == "proration_credit"]
+        if changed:
+            console.print()
+            self._show_command("subscription", "history", f"{UPGRADES}-lounge")
         screens.heading(console, 6, "The ledger: debits equal credits")
         self._show_command("ledger", "trial-balance")
         screens.heading(console, 7, f"An analyst asks ClickHouse: {analysis.QUESTION}")

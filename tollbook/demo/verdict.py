@@ -11,9 +11,10 @@ from tollbook.demo.compare import (
     check_lines,
     check_quantities,
 )
+from tollbook.demo.lounge import lounge_lines, read_prices
 from tollbook.demo.rating import read_versions
 from tollbook.demo.recount import fees, from_scratch, lines, prepare_recount, quantities
-from tollbook.demo.setting import PRICE_BOOK
+from tollbook.demo.setting import LOUNGE_BOOKS, PRICE_BOOK
 from tollbook.demo.year import Year
 
 
@@ -26,13 +27,14 @@ def recount(year: Year) -> Iterator[Check]:
     yield check_rejections(tables, feed, books.rejected())
     yield from check_quantities(quantities(tables, feed), books.quantities())
     versions = read_versions(PRICE_BOOK)
-    fee_lines = fees(tables, versions, year.months)
+    prices, lounge_products = read_prices(LOUNGE_BOOKS)
+    fee_lines = fees(tables, versions, year.months) | lounge_lines(prices, year.months)
     recounted = fee_lines | lines(tables, versions, year.months)
     held_lines = books.lines()
     yield from check_lines(recounted, held_lines)
     yield from check_invoices(recounted, books.invoices())
     products = {charge.key: charge.product for v in versions for charge in v.charges}
-    yield check_ledger(recounted, products, books.ledger())
+    yield check_ledger(recounted, products | lounge_products, books.ledger())
     scratch = from_scratch(tables, versions, year.months, year.months)
     yield check_from_scratch(scratch, fee_lines, held_lines)
 

@@ -13,8 +13,15 @@ from tollbook.demo.books import Books
 from tollbook.demo.faults import Killed, kill_close_midway, kill_part, wait_for_restart
 from tollbook.demo.feed import Sent, send_all
 from tollbook.demo.flights import MONTHS, period
+from tollbook.demo.lounge import UPGRADE_DAY, UPGRADES, upgrade_command, upgrade_month
 from tollbook.demo.requests import events_up_to, requests_of
-from tollbook.demo.screens import MonthRow, fault_line, healed_line, month_line
+from tollbook.demo.screens import (
+    MonthRow,
+    change_line,
+    fault_line,
+    healed_line,
+    month_line,
+)
 from tollbook.demo.tools import run_tollbook
 from tollbook.stack_file import read_stack
 
@@ -54,6 +61,8 @@ class Year:
                 if month <= self.months:
                     progress.update(task, description=f"{period(month)}: closing the month")
                     month_line(self.console, self._close(month, events, seconds))
+                if month == upgrade_month(self.months):
+                    self._upgrade(month)
             progress.update(task, description="all sent, all closed")
         self.console.print(
             f"\n{self.sent.acknowledged:,} events acknowledged in {self.sent.requests:,} requests,"
@@ -95,6 +104,16 @@ class Year:
             f"{killed.name} is back as process {pid} within {self.restart_seconds:.1f} s, "
             "and reads on from its last segment",
         )
+
+    def _upgrade(self, month: int) -> None:
+        """Let an airline move to a larger lounge, in a month that is billed already."""
+        words = upgrade_command(month)
+        run_tollbook([*words, "--data-dir", str(self.data_dir)])
+        since = f"{period(month)}-{UPGRADE_DAY}"
+        text = (
+            f"{UPGRADES} has had a larger lounge since {since}: the next close credits and charges"
+        )
+        change_line(self.console, f"tollbook {' '.join(words)}", text)
 
     def _close(self, month: int, events: int, fed_seconds: float) -> MonthRow:
         """Close a month; one close is killed midway and run again."""

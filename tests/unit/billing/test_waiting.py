@@ -39,6 +39,13 @@ def test_a_year_is_closed_in_order_and_the_next_goes_on(store: FakeStore, usage:
     assert unclosed(store, date(2014, 2, 1)) == date(2014, 1, 1)
 
 
+def test_what_is_due_of_a_closed_month_waits_for_the_next_close(store: FakeStore) -> None:
+    facts, march = store.history[-1], date(2013, 3, 1)
+    assert first_unclosed(facts, {}, march, None) == date(2013, 1, 1)
+    assert first_unclosed(facts, {}, march, None, date(2013, 2, 1)) == date(2013, 2, 1)
+    assert first_unclosed(facts, {}, march, None, march) is None
+
+
 def test_what_was_billed_otherwise_needs_no_close(store: FakeStore, usage: FakeUsage) -> None:
     run(store, usage, Scope("bill", date(2013, 3, 1)))
     assert unclosed(store, date(2013, 3, 1)) is None

@@ -23,6 +23,18 @@ def test_a_graduated_price_fills_its_tiers_in_order(quantity: int, cents: int) -
     assert charge("departures", date(2013, 1, 1)).cents(Decimal(quantity)) == cents
 
 
+@pytest.mark.parametrize(
+    ("key", "quantity", "origin", "cents"),
+    [
+        ("navigation", 1_000_000, "", 2_100_00), ("navigation", 1_000_001, "", 1_800_00),
+        ("water", 1, "", 6_50), ("water", 500, "", 6_50), ("water", 501, "", 13_00),
+        ("noise", 10, "LGA", 11_00), ("noise", 10, "EWR", 7_00),
+    ],
+)  # fmt: skip
+def test_a_volume_a_package_and_a_matrix(key: str, quantity: int, origin: str, cents: int) -> None:
+    assert charge(key, date(2013, 1, 1)).cents(Decimal(quantity), origin) == cents
+
+
 def test_the_second_version_prices_from_the_first_of_july() -> None:
     assert charge("aircraft", date(2013, 6, 1)).cents(Decimal(2)) == 75_00
     assert charge("aircraft", date(2013, 7, 1)).cents(Decimal(2)) == 78_00
