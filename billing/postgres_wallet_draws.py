@@ -68,7 +68,7 @@ class Credit:
     def _used(self, ordinal: int, line: Line) -> UsedLine:
         """Return a line as it is used: in advance when it starts, or over its days."""
         target, key = line.target, line.target.key
-        until = None if target.kind == "advance" else key.piece_end
+        until = key.piece_end if target.kind == "usage" else None
         meter = self.meters.get((key.subscription, key.item, key.charge))
         use = Use(key.piece_start, until, key.charge, target.product, meter)
         return UsedLine(ordinal, key, line.amount_minor, use)

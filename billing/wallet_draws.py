@@ -45,10 +45,7 @@ class Draws:
         for line in lines:
             self.costs[line.key] = self.costs.get(line.key, 0) + line.amount_minor
             self.billed_minor += line.amount_minor
-        found: list[Movement] = []
-        for line in lines:
-            if line.amount_minor < 0:
-                found += self._restore(line)
+        found = self._restore([line for line in lines if line.amount_minor < 0])
         room_minor = min(room_minor - drawn_minor(found), -self._excess())
         for line in lines:
             if line.amount_minor > 0 and room_minor > 0:
@@ -62,19 +59,24 @@ class Draws:
         drawn = sum(grant.drawn_minor for grant in self.grants.values())
         return drawn - max(self.billed_minor, 0)
 
-    def _restore(self, line: UsedLine) -> list[Movement]:
-        """Put back what is drawn for the key beyond what it costs now.
+    def _restore(self, lines: Sequence[UsedLine]) -> list[Movement]:
+        """Put back what is drawn for the key of each line beyond what it costs now.
 
         What takes off other lines, as a maximum does, has nothing of its own to put back: what is
         drawn for them goes back as far as it is more than all that was ever billed.
         """
-        own = self.drawn.setdefault(line.key, {})
-        limits = {n: min(part, self.grants[n].drawn_minor) for n, part in own.items()}
-        excess = sum(own.values()) - max(self.costs[line.key], 0)
-        found = self._put_back(line, limits, min(excess, -line.amount_minor))
-        rest = -line.amount_minor + drawn_minor(found)
-        limits = {grant.number: grant.drawn_minor for grant in self.grants.values()}
-        return found + self._put_back(line, limits, min(self._excess(), rest))
+        found: list[Movement] = []
+        for line in lines:
+            own = self.drawn.setdefault(line.key, {})
+            limits = {n: min(part, self.grants[n].drawn_minor) for n, part in own.items()}
+            excess = sum(own.values()) - max(self.costs[line.key], 0)
+            found += self._put_back(line, limits, min(excess, -line.amount_minor))
+        for line in lines:
+            restored = sum(one.left_minor for one in found if one.line == line.ordinal)
+            limits = {grant.number: grant.drawn_minor for grant in self.grants.values()}
+            most_minor = min(self._excess(), -line.amount_minor - restored)
+            found += self._put_back(line, limits, most_minor)
+        return found
 
     def _put_back(
         self, line: UsedLine, limits: Mapping[int, int], most_minor: int

@@ -3,16 +3,20 @@
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Any
 
 import psycopg
 import pytest
 
+from billing.customer import Item
 from billing.due import Scope
 from billing.postgres_catalog import DeclarationError, apply
 from billing.postgres_due_work import do_due_work
+from billing.postgres_preview import preview
 from billing.postgres_runs import PostgresRuns
+from billing.postgres_verbs import Writer, change_item
 from billing.postgres_wallet_grants import create_wallet, grant, top_up
 from billing.postgres_wallet_holds import hold, release, settle
 from billing.postgres_wallet_reports import (
@@ -37,6 +41,8 @@ from tests.e2e.billing_world import EVENTS, TENANT, PostgresCutsUsage, close
 from tests.e2e.wallet_world import WalletWorld, day
 from tests.embedded_stack import EmbeddedStack
 from tests.unit.billing.world import NOW, declare
+from tollbook import clock_runs
+from tollbook.stack_file import Stack
 
 HOLDS, CONNECTIONS = 1000, 12
 
@@ -228,3 +234,54 @@ def test_a_declared_wallet_asks_for_top_ups_as_its_file_says(
             applied(other)
     assert find_wallet(connection, world.tenant, "v") is None
     assert find_wallet(connection, world.tenant, "w") == wallet
+
+
+PLANS = """
+price_books:
+- {key: basic, versions: [{version: 1, currency: USD, charges: [
+    {key: fee, model: flat, amount: "10.00", timing: advance}]}]}
+- {key: pro, versions: [{version: 1, currency: USD, charges: [
+    {key: fee, model: flat, amount: "30.00", timing: advance}]}]}
+customers:
+- {key: P, name: Pat, currency: USD}
+subscriptions:
+- {key: S, customer: P, start: 2013-03-01, items: [{key: plan, price_book: basic}]}
+"""
+
+
+def test_an_upgrade_puts_back_what_is_not_used_and_its_preview_draws_nothing(make: Make) -> None:
+    dsn, connection = make("upgrade")
+    march = datetime(2013, 3, 1, tzinfo=UTC)
+    connection.execute("INSERT INTO tenant_clocks VALUES (%s, %s)", (TENANT, march))
+    apply(connection, TENANT, declare(PLANS), NOW)
+    wallet = WalletWriter(connection, TENANT, "tests", march)
+    create_wallet(wallet, WalletTerms(key="p", customer="P", currency="USD"))
+    grant(wallet, "p", given("gift", "12.00"))
+    usage = PostgresCutsUsage(connection, [], as_if=date(2014, 1, 1))
+    stack = Stack("", "", "", dsn, "", "", TENANT, "", {})
+
+    def advance(day_of_march: int) -> None:
+        to = march.replace(day=day_of_march)
+        clock_runs.advance(stack, to, None, lambda _done, _total: None, lambda _: usage)
+
+    def upgrade(writer: Writer) -> dict[str, Any]:
+        to = Item(key="pro", price_book="pro")
+        return change_item(writer, "S", "plan", to, date(2013, 3, 16), "more")
+
+    advance(2)
+    writer = Writer(connection, TENANT, "Kim", NOW)
+    before = list_movements(connection, TENANT, "p")
+    preview(writer, usage, "S", upgrade, march.replace(day=17))
+    assert list_movements(connection, TENANT, "p") == before
+    upgrade(writer)
+    advance(17)
+    moved = list_movements(connection, TENANT, "p")[len(before) :]
+    # 15 of 31 days of 10.00 are 4.84, so 5.16 come back; with the 2.00 that were left they are
+    # drawn for the 15.48 of the other plan, and 8.32 are asked for.
+    assert [(one["kind"], one["left"]) for one in moved] == [("restore", "5.16"), ("draw", "-7.16")]
+    rows = connection.execute(
+        "SELECT total_minor, wallet_minor, amount_due_minor FROM invoices WHERE customer = 'P'"
+        " ORDER BY number"
+    ).fetchall()
+    assert rows == [(10_00, 10_00, 0), (10_32, 2_00, 8_32)]
+    assert reconcile(connection, TENANT)["faults"] == []

@@ -181,6 +181,16 @@ def test_what_lessens_other_charges_does_not_pay_out_what_was_given_for_them() -
     assert drawn_minor(draws.of([used(1, 20, "cap")], 20)) == 20
 
 
+def test_each_line_puts_back_its_own_credit_before_any_puts_back_that_of_others() -> None:
+    scopes = [Scope(charges=frozenset({charge})) for charge in "cd"]
+    draws = Draws({1: given_credit(1, 20, 0, scope=scopes[0]),
+                   2: given_credit(2, 40, 0, scope=scopes[1])})  # fmt: skip
+    draws.of([used(1, 40), used(2, 40, "d")], 80)
+    # 20 of the first were paid in money, so 20 of its 30 come back so.
+    movements = draws.of([used(1, -30), used(2, -10, "d")], 0)
+    assert [(m.line, m.number, m.left_minor) for m in movements] == [(1, 1, 10), (2, 2, 10)]
+
+
 def test_what_is_put_back_is_asked_for_where_no_credit_pays_for_the_other_lines() -> None:
     draws = Draws({1: given_credit(1, 50, 0, scope=Scope(charges=frozenset({"c"})))})
     draws.of([used(1, 50)], 50)
