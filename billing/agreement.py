@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Container, Sequence
 from datetime import datetime
+from decimal import Decimal
 from itertools import combinations
 from zoneinfo import ZoneInfo
+
+from pydantic import ValidationError
 
 from billing.charge import Charge, has_price_in
 from billing.customer import Customer, Item, Moment, Subscription
 from billing.declaration import Declarations
 from billing.facts import Facts, first_charge
-from billing.override import override_faults
+from billing.override import override_faults, with_included
 from billing.period import instant
 from billing.yaml_text import Path
 
@@ -98,8 +101,12 @@ def _end_of(subscription: Subscription) -> datetime | None:
 
 
 def _check_trial(subscription: Subscription, after: Facts, fault: Fault) -> None:
-    """See that a customer tries a price book once, unless it may again."""
-    if subscription.trial is None or subscription.trial.again:
+    """See that a trial's charges are metered, and that a customer tries a price book once."""
+    if subscription.trial is None:
+        return
+    for key, quantity in subscription.trial.allowance.items():
+        _check_allowance(key, quantity, subscription, after, fault)
+    if subscription.trial.again:
         return
     books = {item.price_book for item in subscription.items}
     for other in after.subscriptions.values():
@@ -112,6 +119,32 @@ def _check_trial(subscription: Subscription, after: Facts, fault: Fault) -> None
                 f"customer {other.customer} tries price book {tried[0]} with subscription"
                 f" {other.key} already: only one with again: true may be another trial"
             )
+
+
+def _check_allowance(
+    key: str, quantity: Decimal, subscription: Subscription, after: Facts, fault: Fault
+) -> None:
+    charges = [
+        charge
+        for item in subscription.items
+        if item.price_book in after.price_books
+        for version in after.versions(item)
+        if (charge := version.charge(key)) is not None
+    ]
+    if not charges:
+        fault(f"its trial has an allowance of {key}, which no price book of its has")
+    for charge in charges:
+        if not _can_include(charge, quantity):
+            fault(f"its trial has an allowance of {key}, of which nothing can be included")
+            return
+
+
+def _can_include(charge: Charge, quantity: Decimal) -> bool:
+    try:
+        with_included(charge, quantity)
+    except ValidationError:
+        return False
+    return bool(charge.all_meters)
 
 
 def _check_billed(subscription: Subscription, was: Subscription, fault: Fault) -> None:

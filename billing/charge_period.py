@@ -1,7 +1,7 @@
 """A charge's period as the terms cut it: by lives of items, book versions, seats, pauses."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import partial
@@ -13,7 +13,7 @@ from billing.customer import Item, Subscription
 from billing.discount import Discount
 from billing.facts import Facts, in_force
 from billing.money import Rounding, text_of
-from billing.override import priced_parts
+from billing.override import priced_parts, with_included
 from billing.period import Period, last_date, local_date, midnight
 from billing.price_book import BookVersion
 
@@ -108,6 +108,8 @@ class Terms:
     item: Item
     key: str
     revision: int = LATEST_REVISION
+    tries: bool = False
+    """Whether it is the trial that is looked at, and what was used above its allowance."""
 
     @property
     def zone(self) -> ZoneInfo:
@@ -118,7 +120,8 @@ class Terms:
     def starts_at(self) -> datetime:
         """The first instant that is billed."""
         subscription = self.subscription
-        billed_from = midnight(subscription.billed_from, self.zone)
+        first = subscription.start if self.tries else subscription.billed_from
+        billed_from = midnight(first, self.zone)
         if self.item.start is None:
             return billed_from
         return max(subscription.point(self.item.start, self.zone), billed_from)
@@ -127,12 +130,22 @@ class Terms:
         """Return the instant from which it is no more, and why."""
         subscription = self.subscription
         end, why = subscription.end_at(self.zone), "the subscription ends"
+        if self.tries:
+            over = midnight(subscription.billed_from, self.zone)
+            end = over if end is None else min(end, over)
         if self.item.end is not None:
             own = subscription.point(self.item.end, self.zone)
             if end is None or own < end:
                 after = [one.key for one in subscription.items if one.replaces == self.item.key]
                 return own, f"replaced by {after[0]}" if after else f"{self.item.key} ends"
         return end, why
+
+    def of_trial(self) -> "Terms | None":
+        """Return the same for the trial, where usage above an allowance is billed."""
+        trial = self.subscription.trial
+        if trial is None or self.key not in trial.allowance:
+            return None
+        return replace(self, tries=True)
 
     def period(self, period: Period, *, was_billed: bool = False) -> ChargePeriod | None:
         """Return a period as these terms cut it; None where nothing of it is to be billed."""
@@ -229,7 +242,15 @@ class Terms:
             if charge is not None:
                 bounds, day = (start, end), partial(midnight, zone=self.zone)
                 for part in priced_parts(charge, self.item.overrides, bounds, day):
-                    yield part[0], part[1], version.version, part[2]
+                    priced = self._tried(part[2]) if self.tries else part[2]
+                    yield part[0], part[1], version.version, priced
+
+    def _tried(self, charge: Charge) -> Charge:
+        """Return what a charge costs in a trial: nothing up to the allowance, and no minimum."""
+        trial = self.subscription.trial
+        assert trial is not None  # noqa: S101 - held by of_trial
+        bare = charge.model_copy(update={"minimum": None, "rollover": None, "prorate": False})
+        return with_included(bare, trial.allowance[self.key])
 
     def _following(
         self, since: datetime, until: datetime

@@ -180,6 +180,10 @@ class Trial(BaseModel):
     """How many days before its end an event reminds of it."""
     again: bool = False
     """Whether it may be another one of the same customer and price book."""
+    allowance: Mapping[Key, Annotated[Amount, Field(ge=0)]] = Field(
+        default_factory=dict, max_length=100
+    )
+    """How much usage is free in it, by charge; more is billed at its end. Of others, all is."""
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Self:

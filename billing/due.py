@@ -8,10 +8,11 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
+from billing.charge import Charge
 from billing.charge_period import ChargeKey, ChargePeriod, Terms
 from billing.customer import Item, Subscription
 from billing.facts import Assignment, Facts, first_charge
-from billing.period import Period, instant, period_between, periods
+from billing.period import Period, instant, last_date, local_date, period_between, periods
 from pipelines.usage import ChangedUsage
 
 _EVER = datetime.min.replace(tzinfo=UTC)
@@ -129,6 +130,8 @@ def _due_of(
     charge = first_charge(facts.versions(item), key)
     terms = Terms(facts, subscription, item, key)
     known = billed.get((subscription.key, item.key, key), ())
+    if (tried := terms.of_trial()) is not None:
+        yield from _due_of_trial(tried, charge, known, scope)
     grid = subscription.grid(charge.cadence)
     all_periods = periods(terms.starts_at, terms.ends()[0], grid, zone)
     if charge.is_once:
@@ -138,6 +141,23 @@ def _due_of(
             left = period_between(since, until, grid, zone)
             if scope.includes(left, charge.timing, zone) and (found := terms.period(left)):
                 yield found
+
+
+def _due_of_trial(
+    terms: Terms, charge: Charge, known: Sequence[BilledPeriod], scope: Scope
+) -> Iterator[ChargePeriod]:
+    """Yield the trial as one period, where it is due and not billed."""
+    start, end = terms.starts_at, terms.ends()[0]
+    if end is None or start >= end or any(one.starts_at < end for one in known):
+        return
+    period = _trial(start, end, terms.zone)
+    if scope.includes(period, charge.timing, terms.zone) and (found := terms.period(period)):
+        yield found
+
+
+def _trial(start: datetime, end: datetime, zone: ZoneInfo) -> Period:
+    whole = (local_date(start, zone), last_date(end, zone))
+    return Period(*whole, start, end, *whole)
 
 
 def _not_billed(
@@ -164,7 +184,11 @@ def again(facts: Facts, stored: BilledPeriod) -> ChargePeriod:
     item = next(item for item in subscription.items if item.key == stored.key[1])
     terms = Terms(facts, subscription, item, stored.key[2], stored.revision)
     grid = subscription.grid(first_charge(facts.versions(item), stored.key[2]).cadence)
-    period = period_between(stored.starts_at, stored.ends_at, grid, terms.zone)
+    tried = terms.of_trial()
+    if tried is not None and stored.starts_at < terms.starts_at:
+        terms, period = tried, _trial(stored.starts_at, stored.ends_at, terms.zone)
+    else:
+        period = period_between(stored.starts_at, stored.ends_at, grid, terms.zone)
     found = terms.period(period, was_billed=True)
     assert found is not None  # noqa: S101 - of what was billed something void is left
     return found

@@ -5,6 +5,7 @@ An override is whole: a charge with the prices put in must be one that the book 
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from itertools import pairwise, zip_longest
 from typing import Any, Self, TypeVar
 
@@ -93,6 +94,14 @@ def overridden(charge: Charge, override: Override) -> Charge:
     found = Charge.model_validate({**content, **given})
     found.mark_agreed(given)
     return found
+
+
+def with_included(charge: Charge, quantity: Decimal) -> Charge:
+    """Return a charge of which a quantity is free; raises ValidationError where none can be."""
+    content = to_content(charge)
+    content.pop("included", None)
+    given = {"included": str(quantity)} if quantity else {}
+    return Charge.model_validate({**content, **given})
 
 
 _At = TypeVar("_At", date, datetime)

@@ -8,7 +8,7 @@ from billing.due import Scope
 from tests.unit.billing.fake_store import FakeStore
 from tests.unit.billing.fake_usage import FakeUsage
 from tests.unit.billing.test_run import flight
-from tests.unit.billing.world import METERS, declare, facts_of, run
+from tests.unit.billing.world import METERS, declare, facts_of, faults_of, run
 
 BOOKS = """
 price_books:
@@ -268,3 +268,25 @@ def test_an_earlier_start_bills_what_came_before() -> None:
     assert bill(store, usage, "2013-04-20") == [
         "advance fee 03-01..04-01 10.00", "advance fee 04-01..04-16 5.00",
     ]  # fmt: skip
+
+
+def test_usage_above_a_trials_allowance_is_billed_at_its_end() -> None:
+    trial = "{days: 14, allowance: {calls: '3'}}"
+    store, usage = world(agreed("{key: a, price_book: calls}", trial=trial))
+    usage.add(*(flight(4, day, "s") for day in (1, 5, 9, 13, 14, 15, 20)))
+    assert bill(store, usage, "2013-04-14") == []
+    assert bill(store, usage, "2013-04-15") == ["usage calls 04-01..04-15 2.00"]
+    usage.add(flight(4, 2, "s"))
+    assert bill(store, usage, "2013-05-01") == [
+        "usage calls 04-15..05-01 2.00", "usage floor 04-15..05-01 16.00",
+        "correction calls 04-01..04-15 1.00",
+    ]  # fmt: skip
+
+
+def test_an_allowance_is_of_a_metered_charge() -> None:
+    for item, key in (("calls", "nothing"), ("ten", "fee")):
+        terms = agreed(
+            f"{{key: a, price_book: {item}}}", trial=f"{{days: 3, allowance: {{{key}: '1'}}}}"
+        )
+        [fault] = faults_of(METERS, BOOKS, terms)
+        assert f"its trial has an allowance of {key}, " in fault
