@@ -107,6 +107,7 @@ class Feed:
             time.sleep(self.pause_s)
         deadline = time.monotonic() + _GIVE_UP_SECONDS
         while time.monotonic() < deadline:
+            was_sent = True
             try:
                 answer = client.post(
                     f"{self.ingest_url}/v1/events",
@@ -114,27 +115,34 @@ class Feed:
                     content=body,
                     headers=headers,
                 )
-            except httpx.TransportError:
-                status, content = 0, b""
+            except httpx.TransportError as error:
+                status, content, was_sent = 0, b"", not isinstance(error, httpx.ConnectError)
             else:
                 status, content = answer.status_code, answer.content
                 if status == 503 and "retry-after" not in answer.headers:
                     raise FeedError("ingest answered 503 without saying when to come back")
-            if self._settle(parcel, status, content):
+            if self._settle(parcel, status, content, was_sent=was_sent):
                 return
             time.sleep(_PAUSE_SECONDS)
         raise FeedError("ingest did not come back")
 
-    def _settle(self, parcel: Parcel, status: int, content: bytes) -> bool:
-        """Account for one answer; tell whether the request is done with."""
+    def _settle(self, parcel: Parcel, status: int, content: bytes, *, was_sent: bool) -> bool:
+        """Account for one answer; tell whether the request is done with.
+
+        One that nobody took is sent again however long that takes, and is not given up.
+        """
         account, events = self.account, parcel.events
         with account.lock:
             account.sent += len(events)
             account.statuses[status] += 1
             if status in {0, 503}:
                 account.unknown += len(events)
-                self._unknown_requests += 1
-                if self.give_up_every and self._unknown_requests % self.give_up_every == 0:
+                self._unknown_requests += was_sent
+                if (
+                    was_sent
+                    and self.give_up_every
+                    and self._unknown_requests % self.give_up_every == 0
+                ):
                     account.given_up += events
                     return True
                 return False

@@ -24,6 +24,8 @@ def kill(part: str) -> Callable[[Strike], None]:
     """Return what kills a part, as often as a drill's scale says."""
 
     def strike_it(strike: Strike) -> None:
+        answered = strike.feed.account.statuses
+        wait_until(lambda: answered.total() > 0, "requests are under way")
         for _ in range(strike.scale.rounds):
             time.sleep(strike.rnd.uniform(0.1, 0.4))
             strike.arena.kill(part)
