@@ -6,6 +6,8 @@ differ in the draft, so that everything is rated twice. Prints, asserts only tha
 
 import json
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,7 +24,7 @@ from billing.period import add_months, whole_month
 from billing.postgres_catalog import apply
 from billing.price_book import content_hash
 from billing.yaml_text import read_yaml
-from tests.embedded_stack import EmbeddedStack, run_tollbook
+from tests.embedded_stack import EmbeddedStack
 from tollbook.bench.figure import Figure, figures_table
 from tollbook.bench.load import Shape, produce, records
 from tollbook.bench.metering import partitions_of
@@ -119,8 +121,10 @@ def test_a_month_of_many_customers(stack: EmbeddedStack, tmp_path: Path) -> None
     draft = tmp_path / "draft.yaml"
     draft.write_text(DRAFT)
     before, own, began = _cpu(known), _cpu_of_children(), time.perf_counter()
-    words = ("--from", str(START), "--to", str(END), "--json", "--data-dir", str(stack.data_dir))
-    done = run_tollbook("price-book", "backtest", str(draft), *words, seconds=1_200)
+    command = [sys.executable, "-P", "-m", "tollbook.cli", "price-book", "backtest", str(draft)]
+    words = ["--from", str(START), "--to", str(END), "--json", "--data-dir", str(stack.data_dir)]
+    # A child of this process, whose processor time counts as that of its children.
+    done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
     seconds, own = time.perf_counter() - began, _cpu_of_children() - own
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
