@@ -38,6 +38,7 @@ def check_subscriptions(
         was = before.subscriptions.get(key)
         if was is not None and key in billed:
             _check_billed(subscription, was, fault)
+            _check_charges_kept(subscription, was, before, after, fault)
         _check_trial(subscription, after, fault)
     _check_currencies(declared, after)
     _check_overrides(declared, after)
@@ -178,6 +179,21 @@ def _check_billed_items(subscription: Subscription, was: Subscription, fault: Fa
             fault(f"item {item.key} is added to what has been billed: say since when with start:")
         elif before is not None:
             _check_billed_item(item, before, fault)
+
+
+def _check_charges_kept(
+    subscription: Subscription, was: Subscription, before: Facts, after: Facts, fault: Fault
+) -> None:
+    """See that a charge that may have been billed is in a version that an item had at any time."""
+    known = {item.key: item for item in was.items}
+    for item in subscription.items:
+        if item.key in known and known[item.key].price_book == item.price_book:
+            gone = set(before.charge_keys(known[item.key])) - set(after.charge_keys(item))
+            for key in sorted(gone):
+                fault(
+                    f"item {item.key} has been billed by charge {key}, which its versions no longer"
+                    " have: say with from: since when another one prices it"
+                )
 
 
 def _check_billed_item(item: Item, was: Item, fault: Fault) -> None:

@@ -179,7 +179,7 @@ class Terms:
     def _pieces(self, period: Period, *, was_billed: bool) -> tuple[Piece, ...]:
         parts = self._priced(period)
         if not parts:
-            return ()
+            return (self._void(period, self._any_priced(), ""),) * was_billed
         priced = parts[0][2:]
         if priced[1].is_once:
             end, why = self.ends()
@@ -329,6 +329,11 @@ class Terms:
         if self.subscription.proration == "day":
             return (local_date(at, self.zone) - period.whole_from).days
         return int((at - midnight(period.whole_from, self.zone)).total_seconds())
+
+    def _any_priced(self) -> tuple[int, Charge]:
+        """Return the charge as its first version has it: what is void costs nothing by any."""
+        found = ((v.version, v.charge(self.key)) for v in self.facts.versions(self.item))
+        return next((number, charge) for number, charge in found if charge is not None)
 
     def _void(self, period: Period, priced: tuple[int, Charge], why: str) -> Piece:
         return self._piece(period, (period.starts_at, period.starts_at), priced, ends=why)

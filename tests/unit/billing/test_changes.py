@@ -4,11 +4,12 @@ from datetime import date
 
 import pytest
 
+from billing.catalog import Known
 from billing.due import Scope
 from tests.unit.billing.fake_store import FakeStore
 from tests.unit.billing.fake_usage import FakeUsage
 from tests.unit.billing.test_run import flight
-from tests.unit.billing.world import METERS, declare, facts_of, faults_of, run
+from tests.unit.billing.world import METERS, NOW, declare, facts_of, faults_of, run
 
 BOOKS = """
 price_books:
@@ -221,6 +222,28 @@ def test_a_version_published_later_does_not_price_what_is_billed() -> None:
         "advance fee 05-01..06-01 60.00",
         "usage rest 04-01..04-11 10.00", "usage rest 04-11..05-01 40.00",
     ]  # fmt: skip
+
+
+def test_a_charge_that_another_version_lacks_is_credited() -> None:
+    i = BOOKS.index("customers:")
+    text = f"""{BOOKS[:i]}- key: two
+  versions:
+  - {{version: 1, currency: USD, charges: [
+    {{key: fee, model: flat, amount: "30.00", timing: advance}}]}}
+  - {{version: 2, effective_from: 2100-01-01, currency: USD, charges: [
+    {{key: other, model: flat, amount: "60.00", timing: advance}}]}}
+{BOOKS[i:]}"""
+    before = facts_of(METERS, text, agreed("{key: a, price_book: two, version: 1}"))
+    store, usage = FakeStore([before]), FakeUsage({}, revision=lambda: store.history[-1].revision)
+    assert bill(store, usage, "2013-04-01") == [f"{BILLED} 30.00"]
+    whole = agreed("{key: a, price_book: two, version: 2}")
+    [fault] = faults_of(whole, known=Known(before, {}, {"S": NOW}))
+    assert "billed by charge fee, which its versions no longer have" in fault
+    for since, credit in (("2013-04-16", "-15.00"), ("2013-04-01", "-15.00")):
+        pins = f"[{{version: 1}}, {{from: {since}, version: 2}}]"
+        change(store, agreed(f"{{key: a, price_book: two, version: {pins}}}"))
+        day = "2013-05-01" if since == "2013-04-16" else "2013-06-01"
+        assert credit in amounts(bill(store, usage, day))
 
 
 def test_a_year_that_is_canceled_gives_back_its_days_and_keeps_the_set_up() -> None:
