@@ -84,13 +84,18 @@ def bill_through(stack: Stack, through: date | datetime, progress: Progress) -> 
 
 
 def close_month(
-    stack: Stack, month: date, progress: Progress, *, lock: bool = False
+    stack: Stack,
+    month: date,
+    progress: Progress,
+    usage_of: Callable[[Stack], UsageReader] = open_usage,
+    *,
+    lock: bool = False,
 ) -> dict[str, Any]:
     """Bill, recognise and accrue a month; returns what was issued and booked, JSON-ready."""
     with open_database(stack) as connection:
         now = read_clock(connection, stack.tenant, datetime.now(UTC)).at
     _check_closable(stack, month, now)
-    result = run_scope(stack, Scope("close", add_months(month, 1)), progress)
+    result = run_scope(stack, Scope("close", add_months(month, 1)), progress, usage_of)
     with open_database(stack) as connection:
         result["entries"] = post_month_ends(connection, stack.tenant, month)
         if lock:

@@ -64,6 +64,9 @@ def advance(
     *,
     to: Annotated[str | None, typer.Option(help="An instant, such as 2013-02-01T00:00Z.")] = None,
     by: Annotated[str | None, typer.Option(help="A span, such as 1 month or 36 hours.")] = None,
+    closes: Annotated[
+        bool, typer.Option("--close", help="Close each month on the way as it is over.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Advance the tenant's own clock; what falls due on the way is done and billed in order."""
@@ -74,7 +77,7 @@ def advance(
 
     stack = read_stack(data_dir.resolve())
     with shown_progress(quiet=as_json) as progress:
-        done = clock_runs.advance(stack, read_instant("to", to), by, progress)
+        done = clock_runs.advance(stack, read_instant("to", to), by, progress, closes=closes)
     if as_json:
         print(json.dumps(done))
         return

@@ -5,14 +5,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from billing.clock import Clock, later
-from billing.due import Scope
+from billing.due import Scope, closable_at
+from billing.period import add_months, whole_month
 from billing.postgres_clock import ClockError, hold_clock, read_clock, set_clock, start_clock
 from billing.postgres_due_work import do_due_work, next_due
 from billing.postgres_runs import PostgresRuns
 from billing.waiting import next_moment
 from infra.embedded.errors import StackError
 from pipelines.usage import UsageReader
-from tollbook.bill_runs import Progress, run_scope
+from tollbook.bill_runs import Progress, close_month, run_scope
 from tollbook.billing_wiring import Connection, open_database, open_usage
 from tollbook.stack_file import Stack
 
@@ -64,9 +65,12 @@ def advance(
     by: str | None,
     progress: Progress,
     usage_of: Callable[[Stack], UsageReader] = open_usage,
+    *,
+    closes: bool = False,
 ) -> dict[str, Any]:
     """Advance a tenant's clock to an instant or by a span; returns what was done, JSON-ready.
 
+    Where it `closes`, months are closed too, each as soon as it is over everywhere.
     The clock stands at each instant while what falls due then is done, so one that was killed goes
     on from there.
     """
@@ -76,10 +80,14 @@ def advance(
         until = until_of(clock, to, by)
         at = clock.at
         store = PostgresRuns(connection, stack.tenant)
+        month = store.closed() or whole_month(at.date())
         while True:
+            closes_at = closable_at(add_months(month, 1)) if closes else None
             falls_due = next_due(connection, stack.tenant)
             bills = next_moment(store.facts(_LATEST), store.billed(), until)
-            coming = [each for each in (falls_due, bills) if each is not None and each <= until]
+            coming = [
+                each for each in (falls_due, bills, closes_at) if each is not None and each <= until
+            ]
             if not coming:
                 break
             at = max(at, min(coming))
@@ -89,6 +97,9 @@ def advance(
             # What has ended has nothing due, but may be owed a credit.
             if done or (bills is not None and bills <= at):
                 documents += run_scope(stack, Scope("bill", at), progress, usage_of)["documents"]
+            if closes_at is not None and closes_at <= at:
+                documents += close_month(stack, month, progress, usage_of)["documents"]
+                month = add_months(month, 1)
         set_clock(connection, stack.tenant, until)
     return {
         "from": clock.at.isoformat(),

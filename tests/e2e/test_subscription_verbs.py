@@ -112,11 +112,19 @@ def _lived(make: Make, name: str, spans: list[str]) -> tuple[dict[str, list[Any]
     stack = Stack("", "", "", dsn, "", "", TENANT, "", {})
     usage = PostgresCutsUsage(connection, EVENTS, as_if=date(2014, 1, 1))
     done = [
-        clock_runs.advance(stack, None, span, lambda _done, _total: None, lambda _: usage)
+        clock_runs.advance(
+            stack, None, span, lambda _done, _total: None, lambda _: usage, closes=True
+        )
         for span in spans
     ]
     assert read_clock(connection, TENANT, NOW).at.isoformat() == done[-1]["at"]
     assert sum(each["work_done"] for each in done) == 6
+    # It begins on the last of December, 2012: that month is closed first, November last.
+    months = connection.execute(
+        "SELECT DISTINCT to_char(effective_on, 'YYYY-MM') FROM journal_entries"
+        " WHERE kind = 'recognition' ORDER BY 1"
+    ).fetchall()
+    assert months == [(f"2013-{month:02}",) for month in range(1, 12)]
     history = [list_history(connection, TENANT, key) for key in ("later", "trial")]
     return contents(connection), history
 

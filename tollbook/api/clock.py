@@ -37,6 +37,7 @@ class Advance(BaseModel):
 
     to: AwareDatetime | None = None
     by: str | None = Field(default=None, max_length=32, examples=["1 month"])
+    close: bool = Field(default=False, description="Close each month on the way as it is over.")
 
     @model_validator(mode="after")
     def _is_one_of_them(self) -> Self:
@@ -78,7 +79,11 @@ def add_clock(
         def advance() -> Response:
             try:
                 done = clock_runs.advance(
-                    stack_of(asked.tenant), given.to, given.by, lambda _done, _total: None
+                    stack_of(asked.tenant),
+                    given.to,
+                    given.by,
+                    lambda _done, _total: None,
+                    closes=given.close,
                 )
             except StackError as error:
                 raise ProblemError(409, error.problem) from error
