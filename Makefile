@@ -11,7 +11,7 @@ ifneq ($(shell cat $(SETUP) 2>/dev/null),$(shell pwd -P))
 $(shell rm -f $(SETUP))
 endif
 
-.PHONY: help setup demo test test-shared test-stacks test-parts check format format-check lint types tidy lock bench clean
+.PHONY: help setup demo test test-shared test-stacks test-parts check format format-check lint types tidy lock mutate bench clean
 
 help: ## Print this list.
 	@echo "make TARGET:"
@@ -65,6 +65,11 @@ lock: $(SETUP) ## Resolve the dependencies anew into the lock files.
 	@printf 'setuptools>=77\nuv\n' | .venv/bin/uv pip compile --quiet --universal \
 	  --generate-hashes --no-header --no-annotate --upgrade --python-version 3.11 \
 	  -o requirements-tools.lock -
+
+mutate: $(SETUP) ## Change rating and proration line by line, and see that a test fails each time.
+	@$(RUN) -m mutmut run
+	@$(RUN) -m mutmut results --all true | awk -F'[.:]' 'NF > 2 { all[$$2]++; if ($$NF ~ /killed|timeout/) killed[$$2]++ } \
+	  END { for (name in all) printf "%-14s %4d of %4d killed\n", name, killed[name], all[name] }' | sort
 
 bench: $(SETUP) ## Print measured rates; asserts nothing.
 	@$(RUN) -m pytest -q -s tests/bench --override-ini=python_files='bench_*.py'

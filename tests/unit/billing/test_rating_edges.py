@@ -1,9 +1,11 @@
 """Where rules of rating meet: several lines, several currencies, the very day, nothing at all."""
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -16,7 +18,8 @@ from billing.money import (
     to_major,
     to_minor,
 )
-from billing.rating import PeriodInputs, Target, rate
+from billing.rating import LineKey, PeriodInputs, Target, rate, worth_nothing
+from billing.time_of_day import bands_between
 from tests.unit.billing.charges import Quantities, rated
 from tests.unit.billing.test_golden_charges import january, steps_of
 
@@ -280,6 +283,8 @@ def test_events_of_a_dynamic_price_are_marked_up_each() -> None:
     charge = "{key: a, model: dynamic, meter: seats, markup: '50', per: event, round_each: true}"
     [target], _ = rated(charge, {(("value", "0.01"),): Decimal(3)})
     assert (target.amount_minor, steps_of(target)) == (6, ["events of 0.01: 3 at 0.02 = 0.06"])
+    plain = "{key: a, model: dynamic, meter: seats, per: event}"
+    assert rated(plain, {(("value", "0.01"),): Decimal(3)})[0][0].amount_minor == 3
     [even], _ = rated(charge, {(("value", "0.03"),): Decimal(1)}, rounding="half_even")
     assert even.amount_minor == 4
 
@@ -328,6 +333,21 @@ def test_what_was_left_is_free_only_where_the_charge_still_carries_it_on() -> No
     assert (target.amount_minor, after) == (300, {})
     [target], after = rated(charge % ", rollover: true", {(): Decimal(4)}, state=state)
     assert (target.amount_minor, after) == (0, {"rollover": "1:2 1:1"})
+
+
+def test_a_fee_of_a_period_cut_short_says_for_how_many_of_its_days() -> None:
+    [target], _ = rated("{key: a, model: flat, amount: '31'}", start="2013-01-17")
+    assert steps_of(target) == ["fee = 31", "15 of 31 days = -16"]
+
+
+@pytest.mark.parametrize(("day", "version"), [(-3, 1), (0, 1), (9, 1), (10, 2), (20, 2)])
+def test_what_is_left_of_nothing_is_told_of_the_piece_it_lies_in(day: int, version: int) -> None:
+    billed = january("model: per_unit, meter: seats, unit_price: '1'", 10)
+    at = billed.period.starts_at + timedelta(days=day)
+    key = LineKey("S", "i", "a", (("origin", "EWR"),), at, billed.period.ends_at, at)
+    target = worth_nothing(billed, key, "seat")
+    assert (target.key, target.unit, target.book_version) == (key, "seat", version)
+    assert (target.quantity, target.amount_minor, target.trace) == (Decimal(0), 0, ())
 
 
 def test_a_target_whose_steps_do_not_add_up_cannot_be_made() -> None:
@@ -380,3 +400,44 @@ def test_weights_that_split_nothing_are_refused(weights: list[int]) -> None:
 def test_a_weight_of_nothing_gets_nothing() -> None:
     assert split_minor(7, [0, 1, 1]) == [0, 4, 3]
     assert split_minor(0, [2, 1]) == [0, 0]
+    assert split_minor(7, [0, 1]) == [0, 7]
+
+
+PARIS = ZoneInfo("Europe/Paris")
+BANDS = [
+    ("night", "22:00", "06:00", ("fri",)),
+    ("noon", "12:00", "13:00", ("tue",)),
+    ("peak", "08:00", "20:00", ("mon", "tue")),
+]
+
+
+def bands(start: datetime, end: datetime) -> list[tuple[str, ...]]:
+    """Return which band is in force when, by the clock of Paris."""
+    found = bands_between(
+        BANDS, "Europe/Paris", start.replace(tzinfo=PARIS), end.replace(tzinfo=PARIS)
+    )
+    return [
+        (name, *(f"{at.astimezone(PARIS):%a %H:%M}" for at in (since, until)))
+        for name, since, until in found
+    ]
+
+
+def test_times_of_day_are_those_of_their_days_and_go_on_over_midnight() -> None:
+    assert bands(datetime(2013, 3, 1), datetime(2013, 3, 6)) == [  # noqa: DTZ001 - of Paris
+        ("other", "Fri 00:00", "Fri 22:00"),
+        ("night", "Fri 22:00", "Sat 06:00"),
+        ("other", "Sat 06:00", "Mon 08:00"),
+        ("peak", "Mon 08:00", "Mon 20:00"),
+        ("other", "Mon 20:00", "Tue 08:00"),
+        ("peak", "Tue 08:00", "Tue 12:00"),
+        ("noon", "Tue 12:00", "Tue 13:00"),
+        ("peak", "Tue 13:00", "Tue 20:00"),
+        ("other", "Tue 20:00", "Wed 00:00"),
+    ]
+    assert bands(datetime(2013, 3, 2, 1), datetime(2013, 3, 2, 7)) == [  # noqa: DTZ001
+        ("night", "Sat 01:00", "Sat 06:00"),
+        ("other", "Sat 06:00", "Sat 07:00"),
+    ]
+    assert bands(datetime(2013, 3, 1, 23), datetime(2013, 3, 1, 23, 30)) == [  # noqa: DTZ001
+        ("night", "Fri 23:00", "Fri 23:30")
+    ]
