@@ -23,7 +23,7 @@ RECEPTION = Reception(NOW)
 
 
 def decode(body: bytes, shape: str = "many") -> Decoded:
-    return decode_events(body, shape, "acme", RECEPTION, 100)
+    return decode_events(body, shape, "acme", RECEPTION, 1_000)
 
 
 def plain(number: int, **changes: Any) -> dict[str, Any]:
@@ -145,6 +145,19 @@ def test_plain_requests_take_the_fast_way(
     assert len(decode(body, shape).columns) == count
 
 
+@pytest.mark.parametrize("others", [{}, {"data": {"a": [{"b": "\n{["}]}}, {"data": None}], ids=str)
+@pytest.mark.parametrize(("depth", "is_good"), [(32, True), (33, False)])
+def test_how_deep_data_may_be_does_not_depend_on_its_neighbours(
+    depth: int, is_good: bool, others: dict[str, Any]
+) -> None:
+    deep: Any = {}
+    for _ in range(depth - 1):
+        deep = {"a": deep}
+    events = [plain(number, **others) for number in range(3)]
+    decoded = decode(msgspec.json.encode([*events, plain(9, data=deep), *events]))
+    assert not decoded.refusals if is_good else [each.index for each in decoded.refusals] == [3]
+
+
 @pytest.mark.parametrize("count", [SMALL, SMALL + 1])
 def test_deep_and_large_data_is_found_among_many_events(count: int) -> None:
     deep: Any = 1
@@ -196,6 +209,7 @@ def test_a_body_that_is_not_json_of_its_shape_is_malformed(body: bytes, shape: s
 @pytest.mark.parametrize("is_good", [True, False])
 def test_too_many_events_are_refused_as_a_whole(shape: str, is_good: bool) -> None:
     one = msgspec.json.encode(plain(1)) if is_good else b"{}"
-    body = b"[" + b",".join([one] * 101) + b"]" if shape == "many" else b"\n".join([one] * 101)
+    ones = [one] * 1_001
+    body = b"[" + b",".join(ones) + b"]" if shape == "many" else b"\n".join(ones)
     with pytest.raises(TooManyEventsError):
         decode(body, shape)
