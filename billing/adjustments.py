@@ -67,8 +67,10 @@ def round_all(
     else:
         minors = [to_minor(one.value, currency, rounding) for one in amounts]
     for one, minor in zip(amounts, minors, strict=True):
-        rest = EXACT.subtract(to_major(minor, currency), one.value)
-        one.add(f"rounding to {minor_digits(currency)} decimals", rest)
+        major = to_major(minor, currency)
+        if major != one.value:
+            rest = EXACT.subtract(major, one.value)
+            one.add(f"rounding to {minor_digits(currency)} decimals", rest)
     return minors
 
 

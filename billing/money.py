@@ -88,7 +88,9 @@ def share(amount: Decimal, part: Decimal | int, whole: Decimal | int) -> Decimal
 
 def text_of(amount: Decimal) -> str:
     """Return a decimal without exponent or trailing zeros: the form in traces and JSON."""
-    text = f"{amount:f}"
+    text = str(amount)
+    if "E" in text:
+        text = f"{amount:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text in ("-0", "") else text
 
@@ -100,8 +102,12 @@ def display(amount_minor: int, currency: str) -> str:
 
 def round_half_away(value: Fraction) -> int:
     """Round to an integer, half away from zero."""
-    rounded = (2 * abs(value.numerator) + value.denominator) // (2 * value.denominator)
-    return rounded if value >= 0 else -rounded
+    return _quotient(value.numerator, value.denominator)
+
+
+def _quotient(part: int, whole: int) -> int:
+    rounded = (2 * abs(part) + whole) // (2 * whole)
+    return rounded if part >= 0 else -rounded
 
 
 def earned_minor(billed_minor: int, days: int, days_total: int) -> int:
@@ -112,7 +118,7 @@ def earned_minor(billed_minor: int, days: int, days_total: int) -> int:
     """
     if not 0 <= days <= days_total or days_total <= 0:
         raise ValueError(f"{days} of {days_total} days")
-    return round_half_away(Fraction(billed_minor * days, days_total))
+    return _quotient(billed_minor * days, days_total)
 
 
 def split_minor(amount_minor: int, weights: Sequence[int]) -> list[int]:

@@ -139,13 +139,15 @@ def _usage(
         return []
     if not amounts:
         return []
-    limits = [
-        None if limit is None else share(price_in(limit, billed.currency), length, whole)
-        for limit in (charge.minimum, charge.maximum)
-    ]
-    bound(amounts, *limits)
+    together = charge.minimum is not None or charge.maximum is not None
+    if together:
+        limits = [
+            None if limit is None else share(price_in(limit, billed.currency), length, whole)
+            for limit in (charge.minimum, charge.maximum)
+        ]
+        bound(amounts, *limits)
     take_off(amounts, discounts, billed.currency)
-    together = limits != [None, None] or any(one.amount is not None for one in discounts)
+    together = together or any(one.amount is not None for one in discounts)
     minors = round_all(amounts, billed.currency, billed.rounding, together=together)
     found = []
     skipped = _unused(uses) if charge.when_zero == "skip" else set()
@@ -351,8 +353,8 @@ def _target(
     steps: Sequence[Step],
 ) -> Target:
     charge = piece.charge
-    values = ", ".join(value for _, value in dimensions)
     name = charge.description or charge.key.replace("_", " ")
+    values = ", ".join([value for _, value in dimensions]) if dimensions else ""
     return Target(
         key=LineKey(
             *billed.charge_key,

@@ -35,18 +35,20 @@ def graduated(
     The first tier's flat fee falls due where the period `begins`, at quantity 0 too; another's when
     the position passes the tier's lower bound. A quantity below zero goes back through the tiers.
     """
-    low, high = sorted((reached, EXACT.add(reached, quantity)))
+    position = EXACT.add(reached, quantity)
+    low, high = min(reached, position), max(reached, position)
     sign = 1 if quantity >= 0 else -1
     amount = Decimal(0)
     steps: list[Step] = []
-    for number, (tier, lower) in enumerate(zip(tiers, _lower_bounds(tiers), strict=True), 1):
-        first = lower is None
+    upper: Decimal | None = None
+    for number, tier in enumerate(tiers, 1):
+        lower, upper = upper, tier.up_to
         is_entered = begins if lower is None else reached <= lower < high and sign > 0
         if tier.flat_fee and is_entered:
             amount = EXACT.add(amount, tier.flat_fee)
             steps.append({"step": f"tier {number} flat fee", "amount": text_of(tier.flat_fee)})
-        begin = low if first or lower is None else max(low, lower)
-        end = high if tier.up_to is None else min(high, tier.up_to)
+        begin = low if lower is None else max(low, lower)
+        end = high if upper is None else min(high, upper)
         if begin >= end:
             continue
         units = EXACT.multiply(EXACT.subtract(end, begin), Decimal(sign))
@@ -61,10 +63,6 @@ def graduated(
             }
         )
     return amount, steps
-
-
-def _lower_bounds(tiers: Sequence[Tier]) -> list[Decimal | None]:
-    return [None, *(tier.up_to for tier in tiers[:-1])]
 
 
 def volume(tiers: Sequence[Tier], quantity: Decimal) -> tuple[Decimal, list[Step]]:
