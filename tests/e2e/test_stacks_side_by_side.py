@@ -18,16 +18,21 @@ def test_a_second_stack_in_the_foreground_runs_beside_and_goes_without_a_trace_a
 ) -> None:
     first = stack.read()
     data_dir = tmp_path / "second"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-P", "-m", "tollbook.cli", "up"),
-            *("--data-dir", data_dir, "--workers", "1"),
-        ],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    # What a shell runs in the background ignores Ctrl-C, and so would what it starts.
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-m", "tollbook.cli", "up"),
+                *("--data-dir", data_dir, "--workers", "1"),
+            ],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, ours)
     assert process.stdout is not None
     assert any("Ctrl-C ends it" in line for line in process.stdout), "it becomes ready"
     its_own = set(leftovers(data_dir))
