@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from billing.charge import Charge
 from billing.customer import Item, Subscription
 from billing.discount import Discount
-from billing.facts import Facts, in_force
+from billing.facts import LATEST, Facts, in_force
 from billing.money import Rounding, text_of
 from billing.override import priced_parts, with_included
 from billing.period import Period, last_date, local_date, midnight
@@ -19,9 +19,6 @@ from billing.price_book import BookVersion
 
 ChargeKey = tuple[str, str, str]
 """Subscription, item, charge."""
-
-LATEST_REVISION = 2**62
-"""Of facts, for what is billed now and not as it was known before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +104,7 @@ class Terms:
     subscription: Subscription
     item: Item
     key: str
-    revision: int = LATEST_REVISION
+    revision: int = LATEST
     tries: bool = False
     """Whether it is the trial that is looked at, and what was used above its allowance."""
 

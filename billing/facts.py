@@ -11,6 +11,9 @@ from billing.period import midnight
 from billing.price_book import BookVersion, PriceBook
 from pipelines.usage import Span
 
+LATEST = 2**62
+"""A revision of the facts that none comes after."""
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:

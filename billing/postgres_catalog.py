@@ -11,7 +11,7 @@ from psycopg.types.range import TimestamptzRange
 from billing.catalog import Known, check
 from billing.customer import Customer
 from billing.declaration import Declarations
-from billing.facts import Facts
+from billing.facts import LATEST, Facts
 from billing.meter_change import KnownMeter, NewVersion, check_changes, instant_text
 from billing.owners import Transfers, transfers
 from billing.postgres_clock import read_clock
@@ -32,7 +32,6 @@ from billing.price_book import content_hash, to_content
 from billing.wallet_terms import WalletError
 from pipelines.meter import MeterDefinition, to_row
 
-_LATEST = 2**62
 _DECLARED = Cause("apply", "declared")
 
 
@@ -94,7 +93,7 @@ def _known(connection: Connection, tenant: str, declared: Declarations) -> Known
         facts = load_touched(connection, tenant, declared)
         billed = last_billed_ends(connection, tenant, list(facts.subscriptions))
         return Known(facts, {}, billed)
-    facts = load_facts(connection, tenant, _LATEST)
+    facts = load_facts(connection, tenant, LATEST)
     billed = last_billed_ends(connection, tenant, list(facts.subscriptions))
     return Known(facts, load_meters(connection, tenant), billed)
 

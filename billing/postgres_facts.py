@@ -13,9 +13,6 @@ from billing.price_book import BookVersion, PriceBook
 
 Connection = psycopg.Connection[Any]
 
-LATEST = 2**62
-"""A revision of the facts that none comes after."""
-
 _OF_CUSTOMER = "(%(customer)s::text IS NULL OR customer = %(customer)s)"
 _ASSIGNMENT = (
     "subject, customer, subscription, lower(during), upper(during),"

@@ -11,10 +11,10 @@ from typing import Any
 from billing.customer import Moment
 from billing.document import Document
 from billing.due import Scope
+from billing.facts import LATEST
 from billing.money import display, text_of, to_major
 from billing.period import instant
 from billing.postgres_clock import read_clock
-from billing.postgres_facts import LATEST
 from billing.postgres_runs import PostgresRuns
 from billing.postgres_subscriptions import find_subscription
 from billing.postgres_verbs import Writer

@@ -17,14 +17,12 @@ from billing.answers import Answers
 from billing.charge_period import ChargeKey, ChargePeriod
 from billing.document import Document, Draft, Rated
 from billing.due import BilledPeriod, Scope, agreed_anew, changes_of, due, line_order, touched
-from billing.facts import Assignment, Facts
+from billing.facts import LATEST, Assignment, Facts
 from billing.period import local_date
 from billing.pricing import Dimensions
 from billing.rating import PeriodInputs, State, rate
 from billing.spending import PeriodKey, Spending, with_followers
 from pipelines.usage import ChangedUsage, Cut, UsageReader
-
-_LATEST = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ def bill(
             report.resumed = True
             _execute(store, usage, begun, report, progress)
         if begun is None or begun.scope != scope:
-            facts = store.facts(_LATEST)
+            facts = store.facts(LATEST)
             billed = store.billed()
             until_now = clocked(store, scope, now)
             if due(facts, billed, until_now) or _ended(facts, billed, until_now):

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from billing.due import Scope, closable_at
+from billing.facts import LATEST
 from billing.money import display
 from billing.period import add_months, last_day
 from billing.postgres_clock import read_clock
@@ -27,7 +28,6 @@ from tollbook.stack_file import Stack
 
 Progress = Callable[[int, int], None]
 
-_LATEST = 2**62
 _ATTEMPTS = 6
 _DRIVERS = ("psycopg", "clickhouse_connect", "cimpl", "confluent_kafka", "urllib3")
 
@@ -73,7 +73,7 @@ def bill_through(stack: Stack, through: date | datetime, progress: Progress) -> 
     scope = Scope("bill", through)
     with open_database(stack) as connection:
         store = PostgresRuns(connection, stack.tenant)
-        customers = store.facts(_LATEST).customers.values()
+        customers = store.facts(LATEST).customers.values()
         now = read_clock(connection, stack.tenant, datetime.now(UTC)).at
         if not has_come(customers, scope, now, virtual=store.has_virtual_clock()):
             raise StackError(
@@ -119,7 +119,7 @@ def _check_closable(stack: Stack, month: date, now: datetime) -> None:
     with open_database(stack) as connection:
         store = PostgresRuns(connection, stack.tenant)
         clock = None if store.has_virtual_clock() else now
-        facts, billed = store.facts(_LATEST), store.billed()
+        facts, billed = store.facts(LATEST), store.billed()
         first = first_unclosed(facts, billed, month, clock, store.closed())
     if first is not None:
         raise StackError(
@@ -140,7 +140,7 @@ def _result(store: PostgresRuns, scope: Scope, report: Report) -> dict[str, Any]
     documents = issued_documents(store.connection, store.tenant, run_ids)
     nothing = None
     if report.did_nothing:
-        nothing = why_nothing(store.facts(_LATEST), store.billed(), scope)
+        nothing = why_nothing(store.facts(LATEST), store.billed(), scope)
     totals: Counter[str] = Counter()
     for document in documents:
         sign = -1 if document["document_type"] == "credit_note" else 1

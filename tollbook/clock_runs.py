@@ -6,6 +6,7 @@ from typing import Any
 
 from billing.clock import Clock, later
 from billing.due import Scope, closable_at
+from billing.facts import LATEST
 from billing.period import add_months, whole_month
 from billing.postgres_clock import ClockError, hold_clock, read_clock, set_clock, start_clock
 from billing.postgres_due_work import do_due_work, next_due
@@ -16,8 +17,6 @@ from pipelines.usage import UsageReader
 from tollbook.bill_runs import Progress, close_month, run_scope
 from tollbook.billing_wiring import Connection, open_database, open_usage
 from tollbook.stack_file import Stack
-
-_LATEST = 2**62
 
 
 def shown(clock: Clock) -> dict[str, Any]:
@@ -84,7 +83,7 @@ def advance(
         while True:
             closes_at = closable_at(add_months(month, 1)) if closes else None
             falls_due = next_due(connection, stack.tenant)
-            bills = next_moment(store.facts(_LATEST), store.billed(), until)
+            bills = next_moment(store.facts(LATEST), store.billed(), until)
             coming = [
                 each for each in (falls_due, bills, closes_at) if each is not None and each <= until
             ]

@@ -85,8 +85,9 @@ def plan(
     of_version: int | None = None,
 ) -> "tuple[Facts, list[Move]]":
     """Return what is known now, and which items would be moved."""
+    from billing.facts import LATEST  # noqa: PLC0415
     from billing.migration import moves_to  # noqa: PLC0415
-    from billing.postgres_facts import LATEST, load_facts  # noqa: PLC0415
+    from billing.postgres_facts import load_facts  # noqa: PLC0415
 
     facts = load_facts(connection, tenant, LATEST)
     book = facts.price_books.get(price_book)
