@@ -108,7 +108,7 @@ def install() -> None:
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--python", python]
     locked = ["--no-build-isolation", "--require-hashes", "-r", str(LOCK)]
     if _output([*uv, "--quiet", "--offline", *locked]) is None:
-        _say("fetching what requirements.lock names (about 400 MB, once)")
+        _say("fetching what requirements.lock names (about 460 MB, once)")
         _run([*uv, *_trust(), *locked], "installing requirements.lock failed")
     itself = ["--quiet", "--offline", "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
     _run([*uv, *itself], "installing the project itself failed")
