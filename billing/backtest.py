@@ -12,6 +12,8 @@ from datetime import date, datetime
 from itertools import pairwise
 from operator import attrgetter
 
+import msgspec
+
 from billing.answers import Answers
 from billing.charge_period import ChargeKey, ChargePeriod, Piece
 from billing.comparison import Comparison, add_to
@@ -128,7 +130,7 @@ def _undivided(period: ChargePeriod) -> ChargePeriod:
         for one, other in pairwise(period.pieces)
     ):
         return period
-    whole = replace(
+    whole = msgspec.structs.replace(
         first,
         ends_on=last.ends_on,
         ends_at=last.ends_at,
@@ -136,7 +138,7 @@ def _undivided(period: ChargePeriod) -> ChargePeriod:
         idle=sum(piece.idle for piece in period.pieces),
         ends=last.ends,
     )
-    return replace(period, pieces=(whole,))
+    return msgspec.structs.replace(period, pieces=(whole,))
 
 
 def _are_apart(one: Piece, other: Piece) -> bool:
@@ -213,7 +215,9 @@ def _folded(
 
     def amounts(member: str) -> dict[_At, int]:
         customer = facts.subscriptions[member].customer
-        own = [replace(one, subscription=member, customer=customer) for one in periods]
+        own = [
+            msgspec.structs.replace(one, subscription=member, customer=customer) for one in periods
+        ]
         at_by_own = {
             (one.charge_key, one.period.starts_at): (period.charge_key, period.period.starts_at)
             for one, period in zip(own, periods, strict=True)

@@ -7,6 +7,7 @@ cadence, timing, meters and dimensions over all versions of its price book.
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -227,13 +228,17 @@ class Charge(BaseModel):
         if self.key in self.charges:
             raise ValueError(f"charge {self.key}: it cannot count itself")
 
-    @property
+    @cached_property
     def agreed(self) -> tuple[str, ...]:
-        """Which of its fields are not the book's, but agreed with one customer."""
+        """Which of its fields are not the book's, but agreed with one customer.
+
+        Kept, since every line asks and private attributes of a model are slow.
+        """
         return self._agreed
 
     def mark_agreed(self, fields: Iterable[str]) -> None:
-        """Say which fields are agreed with one customer."""
+        """Say which fields are agreed with one customer; before anybody asks."""
+        assert "agreed" not in self.__dict__  # noqa: S101
         self._agreed = tuple(fields)
 
     @property

@@ -34,6 +34,7 @@ _MINOR_DIGITS = (
     | dict.fromkeys(_WHOLE.split(), 0)
     | dict.fromkeys(_WITH_MILLS.split(), 3)
 )
+_MINOR_UNIT = {currency: Decimal(1).scaleb(-digits) for currency, digits in _MINOR_DIGITS.items()}
 
 EXACT = Context(prec=120, traps=[Inexact, InvalidOperation, Overflow])
 """Arithmetic that raises instead of rounding."""
@@ -61,16 +62,16 @@ _ROUNDING = {"half_away": ROUND_HALF_UP, "half_even": ROUND_HALF_EVEN}
 
 def to_minor(amount: Decimal, currency: str, rounding: Rounding = "half_away") -> int:
     """Round an exact amount to minor units."""
-    scaled = amount.scaleb(minor_digits(currency), context=EXACT)
-    minor = int(scaled.to_integral_value(rounding=_ROUNDING[rounding]))
-    if abs(minor) > AMOUNT_MINOR_MAX:
+    scaled = amount.scaleb(_MINOR_DIGITS[currency], EXACT)
+    minor = int(scaled.to_integral_value(_ROUNDING[rounding]))
+    if not -AMOUNT_MINOR_MAX <= minor <= AMOUNT_MINOR_MAX:
         raise OverflowError(f"{amount} {currency} is more than the books can hold")
     return minor
 
 
 def to_major(amount_minor: int, currency: str) -> Decimal:
     """Return minor units as a decimal with the currency's number of decimals."""
-    return Decimal(amount_minor).scaleb(-minor_digits(currency), context=EXACT)
+    return EXACT.multiply(Decimal(amount_minor), _MINOR_UNIT[currency])
 
 
 def share(amount: Decimal, part: Decimal | int, whole: Decimal | int) -> Decimal:

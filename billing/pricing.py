@@ -1,8 +1,9 @@
 """What one line costs before what holds for its whole charge: the model of each, exactly."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from billing.charge import Charge, Price, price_in
 from billing.money import EXACT, Rounding, share, text_of, to_major, to_minor

@@ -5,9 +5,12 @@ is issued for it are differences (see settlement).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from billing.adjustments import Amount, applying, bound, counted, round_all, take_off
 from billing.allowance import Allowance
@@ -25,8 +28,7 @@ State = Mapping[str, str]
 """What a charge carries from period to period: allowance that is left, coupons that are used."""
 
 
-@dataclass(frozen=True, slots=True)
-class LineKey:
+class LineKey(Struct, frozen=True):
     """What lines add up for: one charge, dimension values, and piece of a period."""
 
     subscription: str
@@ -38,8 +40,7 @@ class LineKey:
     period_start: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """What all lines of a key together should be, as of a cut."""
 
     key: LineKey
@@ -65,8 +66,7 @@ class Target:
             raise AssertionError(f"the steps of {self.key} do not add up to the amount")
 
 
-@dataclass(frozen=True, slots=True)
-class PeriodInputs:
+class PeriodInputs(Struct, frozen=True):
     """A charge's period and its quantities, per piece and dimension values.
 
     What belongs to no dimension of usage is told by one more pair: `("rate", name)` for a time of
@@ -112,9 +112,9 @@ class _Use:
     """How many there are of each value, where they are priced one by one."""
 
 
-def _segments(billed: ChargePeriod) -> list[list[int]]:
+def _segments(billed: ChargePeriod) -> Sequence[Sequence[int]]:
     """Return the pieces that are priced as one period, by number: all, unless each restarts."""
-    numbers = list(range(len(billed.pieces)))
+    numbers = range(len(billed.pieces))
     if billed.pieces[0].charge.on_change == "restart":
         return [[number] for number in numbers]
     return [numbers]

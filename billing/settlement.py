@@ -6,8 +6,11 @@ becomes a credit note.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from billing.charge_period import ChargePeriod
 from billing.money import EXACT, text_of, to_major
@@ -27,8 +30,7 @@ class Position:
     amount_minor: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line of a document; credits are negative."""
 
     target: Target

@@ -1,8 +1,9 @@
 """Prices of quantities: by tiers passed, by the tier reached, and by whole packages."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from billing.money import EXACT, text_of
 
@@ -18,8 +19,7 @@ def total_of(trace: Iterable[Step]) -> Decimal:
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class Tier:
+class Tier(Struct, frozen=True):
     """Units up to and including `up_to` (None: all further ones) cost `unit_price` each."""
 
     up_to: Decimal | None

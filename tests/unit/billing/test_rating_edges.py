@@ -352,7 +352,7 @@ def test_what_is_left_of_nothing_is_told_of_the_piece_it_lies_in(day: int, versi
 
 def test_a_target_whose_steps_do_not_add_up_cannot_be_made() -> None:
     [target], _ = rated("{key: a, model: flat, amount: '10'}")
-    fields = {name: getattr(target, name) for name in Target.__dataclass_fields__}
+    fields = {name: getattr(target, name) for name in Target.__struct_fields__}
     with pytest.raises(AssertionError, match=r"the steps of LineKey\(.* do not add up"):
         Target(**(fields | {"amount_minor": 999}))
 
