@@ -1,0 +1,31 @@
+"""Columns of texts as arrays, for compiled functions.
+
+`Texts` is what a compiled function takes for one column: where each text starts (one number more
+than there are rows), and the bytes of all. Both are Arrow's own memory, which was checked where it
+was read: no text lies outside.
+"""
+
+from typing import Any
+
+import numba as nb
+import numpy as np
+import pyarrow as pa
+
+STARTS = nb.types.Array(nb.int32, 1, "C", readonly=True)
+BYTES = nb.types.Array(nb.uint8, 1, "C", readonly=True)
+Texts = nb.types.Tuple((STARTS, BYTES))  # type: ignore[no-untyped-call]
+"""As a numba type."""
+
+
+def texts_of(column: Any) -> tuple[Any, Any]:
+    """Return a column of texts or bytes, without gaps, as `Texts`."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    assert column.null_count == 0  # noqa: S101 - all our columns are without gaps
+    _, starts, data = column.buffers()
+    rows = len(column)
+    if not rows:
+        return np.zeros(1, np.int32), np.zeros(0, np.uint8)
+    starts = np.frombuffer(starts, np.int32, rows + 1, 4 * column.offset)
+    # A buffer may be missing where every text is empty.
+    return starts, np.frombuffer(data or b"", np.uint8)
