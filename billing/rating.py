@@ -358,7 +358,7 @@ def _target(
     return Target(
         key=LineKey(
             *billed.charge_key,
-            dimensions,
+            tuple(sorted(dimensions)),  # as the books read them back, however they are named
             piece.starts_at,
             piece.ends_at,
             billed.period.starts_at,

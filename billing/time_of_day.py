@@ -20,7 +20,7 @@ def bands_between(
     """Return which band is in force when, over an interval; of several that hold, the first."""
     zone = ZoneInfo(zone_name)
     first, last = start.astimezone(zone).date(), end.astimezone(zone).date()
-    days = [first + timedelta(days=n) for n in range(-1, (last - first).days + 2)]
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     times = {text for _, since, until, _ in bands for text in (since, until)}
     marks = {start, end} | {
         at for day in days for text in times if start < (at := _at(day, text, zone)) < end

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.period import Cadence, Grid, calendar, midnight, month_of, periods
+from billing.period import (
+    Cadence,
+    Grid,
+    Period,
+    calendar,
+    last_date,
+    midnight,
+    month_of,
+    periods,
+    whole_month,
+)
 
 NEW_YORK = ZoneInfo("America/New_York")
 UTC0 = ZoneInfo("UTC")
@@ -41,6 +51,44 @@ def test_quarters_and_years_lie_on_the_calendar() -> None:
 def test_the_last_period_ends_with_the_subscription() -> None:
     found = list(periods(date(2013, 1, 1), date(2013, 2, 15), calendar(Cadence(1)), NEW_YORK))
     assert [one.ends_on for one in found] == [date(2013, 2, 1), date(2013, 2, 15)]
+
+
+def test_a_date_at_which_periods_end_is_one_of_the_customers() -> None:
+    found = list(periods(date(2013, 1, 1), date(2013, 2, 1), calendar(Cadence(1)), NEW_YORK))
+    assert [one.ends_at for one in found] == [datetime(2013, 2, 1, 5, tzinfo=UTC)]
+    assert found[0].ends_at.tzinfo is UTC
+
+
+def test_periods_of_several_months_count_from_january_2000() -> None:
+    assert calendar(Cadence(24)).whole(date(2013, 5, 1)) == (date(2012, 1, 1), date(2014, 1, 1))
+    assert calendar(Cadence(5)).whole(date(2000, 7, 1)) == (date(2000, 6, 1), date(2000, 11, 1))
+
+
+def test_the_last_date_of_an_instant_is_the_first_day_of_which_nothing_is_before_it() -> None:
+    start = midnight(date(2013, 2, 1), NEW_YORK)
+    assert last_date(start, NEW_YORK) == date(2013, 2, 1)
+    for later in (timedelta(microseconds=1), timedelta(hours=12), timedelta(hours=23)):
+        assert last_date(start + later, NEW_YORK) == date(2013, 2, 2)
+    assert last_date(start - timedelta(microseconds=1), NEW_YORK) == date(2013, 2, 1)
+
+
+def test_a_period_takes_time_and_lies_in_its_whole() -> None:
+    first, second, third = (date(2013, month, 1) for month in (1, 2, 3))
+    at, end = (midnight(day, UTC0) for day in (first, second))
+    assert Period(first, second, at, end, first, third)
+    for dates in ((second, second), (second, third), (first, first)):
+        with pytest.raises(AssertionError):
+            Period(first, second, at, end, *dates)
+    with pytest.raises(AssertionError):
+        Period(first, second, at, at, first, second)
+    with pytest.raises(AssertionError):
+        Period(first, first, at, end, first, second)
+
+
+def test_a_month_is_read_as_its_first_day() -> None:
+    assert month_of("2013-02") == whole_month(date(2013, 2, 28)) == date(2013, 2, 1)
+    with pytest.raises(ValueError, match=r"^not a month like 2013-01: 2013-2$"):
+        month_of("2013-2")
 
 
 def test_a_midnight_that_the_clock_skips_is_the_moment_it_skips() -> None:

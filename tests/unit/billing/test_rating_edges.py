@@ -1,11 +1,10 @@
 """Where rules of rating meet: several lines, several currencies, the very day, nothing at all."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -19,7 +18,6 @@ from billing.money import (
     to_minor,
 )
 from billing.rating import LineKey, PeriodInputs, Target, rate, worth_nothing
-from billing.time_of_day import bands_between
 from tests.unit.billing.charges import Quantities, rated
 from tests.unit.billing.test_golden_charges import january, steps_of
 
@@ -401,43 +399,3 @@ def test_a_weight_of_nothing_gets_nothing() -> None:
     assert split_minor(7, [0, 1, 1]) == [0, 4, 3]
     assert split_minor(0, [2, 1]) == [0, 0]
     assert split_minor(7, [0, 1]) == [0, 7]
-
-
-PARIS = ZoneInfo("Europe/Paris")
-BANDS = [
-    ("night", "22:00", "06:00", ("fri",)),
-    ("noon", "12:00", "13:00", ("tue",)),
-    ("peak", "08:00", "20:00", ("mon", "tue")),
-]
-
-
-def bands(start: datetime, end: datetime) -> list[tuple[str, ...]]:
-    """Return which band is in force when, by the clock of Paris."""
-    found = bands_between(
-        BANDS, "Europe/Paris", start.replace(tzinfo=PARIS), end.replace(tzinfo=PARIS)
-    )
-    return [
-        (name, *(f"{at.astimezone(PARIS):%a %H:%M}" for at in (since, until)))
-        for name, since, until in found
-    ]
-
-
-def test_times_of_day_are_those_of_their_days_and_go_on_over_midnight() -> None:
-    assert bands(datetime(2013, 3, 1), datetime(2013, 3, 6)) == [  # noqa: DTZ001 - of Paris
-        ("other", "Fri 00:00", "Fri 22:00"),
-        ("night", "Fri 22:00", "Sat 06:00"),
-        ("other", "Sat 06:00", "Mon 08:00"),
-        ("peak", "Mon 08:00", "Mon 20:00"),
-        ("other", "Mon 20:00", "Tue 08:00"),
-        ("peak", "Tue 08:00", "Tue 12:00"),
-        ("noon", "Tue 12:00", "Tue 13:00"),
-        ("peak", "Tue 13:00", "Tue 20:00"),
-        ("other", "Tue 20:00", "Wed 00:00"),
-    ]
-    assert bands(datetime(2013, 3, 2, 1), datetime(2013, 3, 2, 7)) == [  # noqa: DTZ001
-        ("night", "Sat 01:00", "Sat 06:00"),
-        ("other", "Sat 06:00", "Sat 07:00"),
-    ]
-    assert bands(datetime(2013, 3, 1, 23), datetime(2013, 3, 1, 23, 30)) == [  # noqa: DTZ001
-        ("night", "Fri 23:00", "Fri 23:30")
-    ]
