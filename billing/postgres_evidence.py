@@ -8,8 +8,17 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from billing.money import display, text_of, to_major
-from billing.postgres_facts import Connection
+from billing.postgres_facts import Connection, load_facts
+from billing.postgres_runs import BILLED, to_billed
 from billing.price_book import content_hash
+from billing.rerating import (
+    CutOtherwiseError,
+    differences,
+    lines_again,
+    period_names,
+    was_rated_alike,
+)
+from billing.settlement import RepeatedLineError
 from billing.tiers import total_of
 
 _INPUTS = (
@@ -37,6 +46,10 @@ _WHERE_BY_FILTER = {
     "subscription": "AND l.subscription = %(subscription)s",
     "invoice": "AND i.number = %(invoice)s",
 }
+_BILLED = (
+    f"SELECT r.cut_number, {BILLED} WHERE b.tenant = %(tenant)s"
+    " AND b.subscription = ANY(%(subscriptions)s)"
+)
 _POSTED = """
     SELECT coalesce(sum(p.amount_minor) FILTER (WHERE p.line IS NOT NULL), 0)::bigint,
         coalesce(sum(p.amount_minor), 0)::bigint
@@ -79,8 +92,8 @@ def check_document(
 ) -> list[dict[str, Any]]:
     """Return what was checked of a document with its lines, and what is wrong where it is not so.
 
-    What it was rated from is as it was stored; each line's steps add up to it, the lines to the
-    total, and the journal entry to both.
+    What it was rated from is as it was stored, and gives the same lines when it is rated again;
+    each line's steps add up to it, the lines to the total, and the journal entry to both.
     """
     sign = -1 if found["document_type"] == "credit_note" else 1
     inputs = list_inputs(connection, tenant, found["id"])
@@ -96,6 +109,7 @@ def check_document(
     of_lines, posted = row or (0, 0)
     return [
         _check("inputs", "each input has the hash it was stored with", ", ".join(changed)),
+        _check_lines(connection, tenant, found, {one["role"]: one["content"] for one in inputs}),
         _check("traces", "the steps of each line add up to its amount", ", ".join(off)),
         _check(
             "total",
@@ -108,6 +122,33 @@ def check_document(
             "" if (posted, of_lines) == (0, -sign * total) else f"{-of_lines} is booked",
         ),
     ]
+
+
+def _check_lines(
+    connection: Connection, tenant: str, found: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> dict[str, Any]:
+    if not was_rated_alike(inputs):
+        version = inputs["cut"]["rating_version"]
+        return _check(
+            "lines", f"not rated again: it was rated by version {version} of the rules", ""
+        )
+    names = period_names(inputs)
+    subscriptions = sorted({key[0] for key, _ in names})
+    bound = {"tenant": tenant, "subscriptions": subscriptions}
+    billed = {
+        (stored.key, stored.starts_at): (stored, cut_number)
+        for cut_number, *row in connection.execute(_BILLED, bound)
+        for stored in [to_billed(row)]
+    }
+    facts = load_facts(connection, tenant, inputs["cut"]["facts_revision"], found["customer"])
+    try:
+        lines = lines_again(inputs, facts, billed)[found["document_type"]]
+    except (CutOtherwiseError, RepeatedLineError, KeyError, ValueError) as error:
+        fault = f"it cannot be rated again: {type(error).__name__} {error}"
+    else:
+        fault = "; ".join(differences(lines, found["lines"]))
+    text = f"{len(names)} periods rated again from the inputs give its {len(found['lines'])} lines"
+    return _check("lines", text, fault)
 
 
 def _check(name: str, text: str, fault: str) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def test_every_document_explains_itself_and_holds(client: TestClient) -> None:
         assert verdict["holds"], verdict
         assert [check["check"] for check in verdict["checks"]] == [
             "inputs",
+            "lines",
             "traces",
             "total",
             "ledger",

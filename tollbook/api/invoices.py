@@ -268,7 +268,7 @@ def _add_evidence(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> N
         responses=problems(404),
     )  # fmt: skip
     def verify_invoice(asked: Annotated[Asked, Depends(asker)], name: _Name) -> Response:
-        """Check inputs, steps, total and journal entry of a document against each other."""
+        """Rate a document again from its inputs, and check its lines, total and journal entry."""
         found = _document(asked, name)
         checks = check_document(asked.connection, asked.tenant, found)
         holds = all(check["holds"] for check in checks)

@@ -1,15 +1,18 @@
 """A bill run's store in memory: what the pure rules are tested with, and killed in mid-run."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from uuid import UUID
 
 from billing.charge_period import ChargeKey
 from billing.document import Document, Draft, lines_of, number_document
 from billing.due import BilledPeriod, Scope
+from billing.evidence import positions_content
 from billing.facts import Assignment, Facts
 from billing.rating import LineKey, State
 from billing.run import Run
@@ -35,6 +38,10 @@ class FakeStore:
     settled_cuts: dict[str, int] = field(default_factory=dict)
     series: dict[tuple[str, int], tuple[int, date]] = field(default_factory=dict)
     states: dict[tuple[ChargeKey, datetime], State] = field(default_factory=dict)
+    inputs: dict[UUID, str] = field(default_factory=dict)
+    """What each document was rated from, as JSON with its names in order, like a jsonb column."""
+    first_cuts: dict[tuple[ChargeKey, datetime], int] = field(default_factory=dict)
+    """The cut by which each period was billed first."""
     lives: int | None = None
     """After how many issued drafts the process is killed; None is never."""
 
@@ -88,11 +95,13 @@ class FakeStore:
                 raise KilledError
             self.lives -= 1
         issued = []
+        inputs = {**draft.evidence, "positions": positions_content(self.positions)}
         for kind, lines in lines_of(draft, self.positions, cut).items():
             name = (kind, draft.bill_on.year)
             document = number_document(draft, kind, lines, self.series.get(name), self.tenant)
             self.series[name] = (document.sequence, document.issued_on)
             issued.append(document)
+            self.inputs[document.invoice_id] = json.dumps(inputs, sort_keys=True)
             for line in document.lines:
                 at = self.positions.get(line.target.key, Position())
                 self.positions[line.target.key] = Position(
@@ -111,6 +120,7 @@ class FakeStore:
                     billed.charge_key, period.starts_at, period.ends_at, period.starts_on, revision
                 )
             )
+            self.first_cuts[billed.charge_key, period.starts_at] = cut.number
             known.sort(key=lambda one: one.starts_at)
         for rated in (*draft.due, *draft.corrected):
             billed = rated.inputs.billed
