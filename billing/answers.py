@@ -56,8 +56,15 @@ class Answers:
             for _, _, question in _questions(self.facts, period):
                 own = [period.subscription] if alike is None else alike[period.subscription]
                 owners.setdefault(question, set()).update(own)
+        known: dict[tuple[str, datetime, datetime], list[Span]] = {}
         for question, subscriptions in sorted(owners.items()):
-            for owner, values, value in self._read(question, sorted(subscriptions)):
+            asked: list[Span] = []
+            for key in sorted(subscriptions):
+                at = (key, question.start, question.end)
+                if at not in known:
+                    known[at] = spans(self.facts, self.facts.subscriptions[key], *at[1:])
+                asked += known[at]
+            for owner, values, value in self._read(question, asked):
                 self.found.setdefault(question, {}).setdefault(owner, {})[values] = value
 
     def of(self, period: ChargePeriod) -> tuple[dict[Dimensions, Decimal], ...]:
@@ -92,14 +99,9 @@ class Answers:
         return evidence_of(inputs, self.facts, self._owners(rated), self.cut)
 
     def _read(
-        self, question: Question, subscriptions: Sequence[str]
+        self, question: Question, asked: Sequence[Span]
     ) -> Iterator[tuple[str, Dimensions, Decimal]]:
         start, end, group_by = question.start, question.end, question.group_by
-        asked = [
-            span
-            for key in subscriptions
-            for span in spans(self.facts, self.facts.subscriptions[key], start, end)
-        ]
         if question.bands:
             pieces = bands_between(question.bands, question.zone, start, end)
             asked = [part for span in asked for part in _by_band(span, pieces)]

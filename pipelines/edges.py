@@ -170,10 +170,13 @@ def _keyed(
     selection: Selection, worths: dict[WindowKey, Worth], cells: _Cells, *, are_edges: bool
 ) -> Iterator[tuple[UsageKey, str, Worth]]:
     question = selection.question
+    values_by_dimensions: dict[str, dict[str, str]] = {}
     for (subject, dimensions, item, cell), worth in worths.items():
         if selection.owned is None and question.subjects and subject not in question.subjects:
             continue
-        values = json.loads(dimensions)
+        if dimensions not in values_by_dimensions:
+            values_by_dimensions[dimensions] = json.loads(dimensions)
+        values = values_by_dimensions[dimensions]
         if any(values.get(name, "") not in allowed for name, allowed in question.where):
             continue
         window_us, since_us = int(cells.windows_us[cell]), int(cells.since_us[cell])

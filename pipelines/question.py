@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from msgspec import Struct
+
 from pipelines.local_windows import WindowSize
 from pipelines.usage import Span
 
@@ -56,8 +58,7 @@ class UsageQuestion:
         return sorted(found.intersection(self.subjects) if self.subjects else found)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class UsageKey:
+class UsageKey(Struct, frozen=True, order=True):
     """What one row of an answer is about; empty where it was not asked."""
 
     start_us: int
@@ -87,8 +88,7 @@ class SeriesKey:
     """As JSON"""
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRow:
+class UsageRow(Struct, frozen=True):
     """One row of an answer: the usage of one local window, which may reach over what is asked."""
 
     key: UsageKey

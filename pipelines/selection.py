@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from msgspec import Struct
+
 from ingest.event import microseconds
 from pipelines.cut import AsOf, EffectiveMeter
 from pipelines.local_windows import Grid, LocalWindows, local_windows
@@ -21,8 +23,7 @@ LATEST_US = microseconds(datetime(2200, 1, 1, tzinfo=UTC))
 """What can be asked lies between."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owned:
+class Owned(Struct, frozen=True):
     """A span clipped to what is asked, in microseconds; its whole windows are those between."""
 
     owner: str

@@ -5,10 +5,12 @@ arrives later.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
+
+from msgspec import Struct, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,7 @@ class Cut:
     facts_revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """A subject's usage in `[start, end)` counts for `owner`; an `end` of None never ends."""
 
     owner: str
@@ -31,8 +32,7 @@ class Span:
     end: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Quantity:
+class Quantity(Struct, frozen=True):
     """What an owner used of a meter in the asked interval, per value of the asked dimensions."""
 
     owner: str
