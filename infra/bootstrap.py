@@ -102,7 +102,7 @@ def make_venv(python: str) -> None:
 
 
 def install() -> None:
-    """Install what the lock files name, by hash, then the project itself, editable."""
+    """Install what the lock files name, by hash, then the project itself; compile its loops."""
     python = str(VENV / "bin" / "python")
     _install_tools(python)
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--python", python]
@@ -112,6 +112,7 @@ def install() -> None:
         _run([*uv, *_trust(), *locked], "installing requirements.lock failed")
     itself = ["--quiet", "--offline", "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
     _run([*uv, *itself], "installing the project itself failed")
+    _run([python, "-P", "-m", "tollbook.compiled"], "compiling the loops over columns failed")
 
 
 def _trust() -> "list[str]":

@@ -8,7 +8,7 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-_EVENT_BYTES_MIN = 40
+EVENT_BYTES_MIN = 40
 """No event is shorter, with its four names and their values."""
 _EVENT_COMMAS_MIN = 4
 """Three inside an event, one after it."""
@@ -41,7 +41,7 @@ def is_crowded(body: bytes, shape: str, events_max: int) -> bool:
     """
     if shape == "lines":
         return body.count(b"\n") > 2 * events_max
-    if shape == "one" or len(body) <= _EVENT_BYTES_MIN * events_max:
+    if shape == "one" or len(body) <= EVENT_BYTES_MIN * events_max:
         return False
     commas = np.count_nonzero(np.frombuffer(body, dtype=np.uint8) == ord(","))
     if commas <= _EVENT_COMMAS_MIN * events_max:

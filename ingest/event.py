@@ -73,20 +73,31 @@ class Reception:
     received_at: datetime
     open_for_history: bool = False
     limits: EventLimits = DEFAULT_LIMITS
-    _range_us: list[tuple[int, int]] = field(default_factory=list, repr=False, compare=False)
+    _bounds: list[tuple[int, int, int, int, int]] = field(
+        default_factory=list, repr=False, compare=False
+    )
 
     def time_range_us(self) -> tuple[int, int]:
         """Return the first and the last acceptable event time, in microseconds since 1970."""
-        if not self._range_us:
-            self._range_us.append(self._worked_out_range_us())
-        return self._range_us[0]
+        return self.bounds()[2:4]
 
-    def _worked_out_range_us(self) -> tuple[int, int]:
-        received = microseconds(self.received_at)
-        last = received + self.limits.future_seconds_max * 1_000_000
-        if self.open_for_history:
-            return 0, last
-        return max(0, received - self.limits.past_seconds_max * 1_000_000), last
+    def bounds(self) -> tuple[int, int, int, int, int]:
+        """Return all that bounds an event, as `ingest.scanning` takes it; times in microseconds.
+
+        That is: how deep data may be, its most bytes, the first and the last acceptable time, and
+        the time that an event without one has.
+        """
+        if not self._bounds:
+            self._bounds.append(self._worked_out_bounds())
+        return self._bounds[0]
+
+    def _worked_out_bounds(self) -> tuple[int, int, int, int, int]:
+        limits, received = self.limits, microseconds(self.received_at)
+        first = 0
+        if not self.open_for_history:
+            first = max(0, received - limits.past_seconds_max * 1_000_000)
+        last = received + limits.future_seconds_max * 1_000_000
+        return limits.nesting_max, limits.event_bytes_max, first, last, received
 
 
 def microseconds(moment: datetime) -> int:

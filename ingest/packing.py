@@ -7,19 +7,16 @@ more than everything else about a request of one event.
 
 import struct
 from collections.abc import Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from ingest.scanning import FIELDS, STAMPED, TIME, lay_out
 from ingest.topic import EVENT_SCHEMA, encode_record
 
-PAYLOADS = ("data", "extensions")
-NAMES = ("tenant", "id", "source", "type", "subject")
-_TEXTS = (*PAYLOADS, *NAMES)
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-_PADDING = tuple(bytes(size) for size in range(8))
 
 # Fields of the flatbuffers `Message` and `RecordBatch` of Arrow's format, by number.
 _MESSAGE_HEADER, _MESSAGE_BODY_LENGTH = 2, 3
@@ -30,10 +27,8 @@ class _Message:
     """What Arrow writes before the body of a batch, with places for its numbers."""
 
     def __init__(self) -> None:
-        row = dict.fromkeys(NAMES, "") | dict.fromkeys(PAYLOADS, b"")
-        batch = pa.RecordBatch.from_pylist(
-            [row | {"time": 0, "time_stamped": False}], schema=EVENT_SCHEMA
-        )
+        row = dict.fromkeys(FIELDS, b"") | {"time": 0, "time_stamped": False}
+        batch = pa.RecordBatch.from_pylist([row], schema=EVENT_SCHEMA)
         stream = encode_record(batch)
         start = 8 + struct.unpack_from("<i", stream, 4)[0]
         size = struct.unpack_from("<i", stream, start + 4)[0]
@@ -73,58 +68,30 @@ class _Message:
 _message = _Message()
 
 
-def pack(texts: Sequence[Sequence[Any]], times: bytes, stamped: bytes) -> bytes:
+def pack(text: Any, rows: Any) -> bytes:
     """Return the value of a record of at least one event.
 
-    `texts` are the columns `PAYLOADS`, then `NAMES`; `times` are 64-bit microseconds, `stamped`
-    a byte of 0 or 1 for each event.
+    `text` is an array of bytes; `rows` are those of `ingest.scanning`.
     """
-    rows = len(stamped)
-    width = rows + 1 + (rows + 1) % 2
-    joined, lengths = _joined(texts, rows)
-    offsets = np.zeros((len(_TEXTS), width), dtype=np.int32)
-    np.cumsum(lengths, axis=1, dtype=np.int32, out=offsets[:, 1 : rows + 1])
-    bits = _bits(stamped)
-    parts = [_message.schema, b"", offsets.tobytes(), times, bits]
-    times_at = 4 * width * len(_TEXTS)
-    end = times_at + len(times) + len(bits)
-    buffers: list[tuple[int, ...]] = []
-    for place, text in enumerate(joined):
-        size = len(text)
-        parts += (text, _PADDING[-size % 8])
-        buffers.append((0, 0, 4 * width * place, 4 * (rows + 1), end, size))
-        end += size + -size % 8
-    fixed = (0, 0, times_at, 8 * rows, 0, 0, times_at + 8 * rows, (rows + 7) // 8)
-    data, extensions, *names = buffers
-    parts[1] = _message.of(rows, end, [*chain.from_iterable([*names, fixed, data, extensions])])
-    parts.append(_END)
-    return b"".join(parts)
-
-
-def _joined(texts: Sequence[Sequence[Any]], rows: int) -> tuple[list[bytes], Any]:
-    """Return each column's text as bytes, and the length in bytes of every value."""
-    joined = [b"".join(values) for values in texts[: len(PAYLOADS)]]
-    measured = list(texts)
-    for place in range(len(PAYLOADS), len(_TEXTS)):
-        text = "".join(texts[place])
-        encoded = text.encode()
-        if len(encoded) != len(text):
-            measured[place] = [value.encode() for value in texts[place]]
-        joined.append(encoded)
-    try:
-        # Most values are short, and a byte for each is the quickest way into an array.
-        lengths = np.frombuffer(bytes(map(len, chain.from_iterable(measured))), dtype=np.uint8)
-    except ValueError:
-        lengths = np.fromiter(
-            map(len, chain.from_iterable(measured)), dtype=np.int32, count=rows * len(_TEXTS)
-        )
-    return joined, lengths.reshape(len(_TEXTS), rows)
-
-
-def _bits(stamped: bytes) -> bytes:
-    """Return a bitmap, padded to whole 64 bits."""
-    size = 8 * -(-len(stamped) // 64)
-    if b"\x01" not in stamped:
-        return bytes(size)
-    bits = np.packbits(np.frombuffer(stamped, dtype=np.uint8), bitorder="little").tobytes()
-    return bits.ljust(size, b"\x00")
+    count = len(rows)
+    width = count + 1 + (count + 1) % 2
+    times_at = 4 * width * len(FIELDS)
+    bits_at = times_at + 8 * count
+    texts_at = bits_at + 8 * -(-count // 64)
+    sizes = (rows[:, 1:TIME:2] - rows[:, 0:TIME:2]).sum(axis=0).tolist()
+    starts = [*accumulate(((size + 7) & ~7 for size in sizes), initial=texts_at)]
+    body = np.zeros(starts[-1], np.uint8)
+    offsets = body[:times_at].view(np.int32).reshape(len(FIELDS), width)
+    lay_out(text, rows, np.array(starts[:-1]), offsets, body)
+    body[times_at:bits_at].view(np.int64)[:] = rows[:, TIME]
+    bits = np.packbits(rows[:, STAMPED].astype(np.bool_), bitorder="little")
+    body[bits_at : bits_at + len(bits)] = bits
+    buffers = [
+        (0, 0, 4 * width * place, 4 * (count + 1), start, size)
+        for place, (start, size) in enumerate(zip(starts[:-1], sizes, strict=True))
+    ]
+    fixed = (0, 0, times_at, 8 * count, 0, 0, bits_at, (count + 7) // 8)
+    *names, data, extensions = buffers
+    numbers = [*chain.from_iterable([*names, fixed, data, extensions])]
+    message = _message.of(count, len(body), numbers)
+    return b"".join((_message.schema, message, body.data, _END))

@@ -2,25 +2,21 @@
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ingest.batches import Batches
 from ingest.columns import Columns
 from ingest.topic import decode_record, partition_of
+from tests.unit.ingest.texts import text_and_rows
 
 
 def columns(tenant: str, subjects: list[str], data: bytes = b"{}", size: int = 100) -> Columns:
-    count = len(subjects)
-    return Columns(
-        tenant=tenant,
-        ids=[f"{tenant}-{number}" for number in range(count)],
-        sources=["s"] * count,
-        types=["t"] * count,
-        subjects=subjects,
-        times=b"".join(number.to_bytes(8, "little") for number in range(count)),
-        stamped=bytes(count),
-        data=[data] * count,
-        extensions=[b""] * count,
-        size=size,
-    )
+    values = [
+        [b"", f"{tenant}-{number}".encode(), b"s", b"t", subject.encode(), data, b""]
+        for number, subject in enumerate(subjects)
+    ]
+    return Columns(tenant, *text_and_rows(values), size)
 
 
 def rows_by_partition(records: list[tuple[int, bytes]]) -> dict[int, list[Any]]:
@@ -62,6 +58,24 @@ def test_one_event_larger_than_a_record_should_be_still_goes_out() -> None:
     batches = Batches(partitions=1, record_bytes_max=10)
     batches.add(columns("acme", ["one"]))
     assert len(batches.take_records()) == 1
+
+
+@given(
+    tenant=st.text(min_size=1, max_size=9),
+    subjects=st.lists(st.text(min_size=1, max_size=9), min_size=1),
+)
+def test_what_is_compiled_and_the_rule_agree_about_partitions(
+    tenant: str, subjects: list[str]
+) -> None:
+    batches = Batches(partitions=7, record_bytes_max=10**6)
+    batches.add(columns(tenant, subjects))
+    for partition, rows in rows_by_partition(batches.take_records()).items():
+        assert {partition_of(row["tenant"], row["subject"], 7) for row in rows} == {partition}
+
+
+def test_subjects_of_one_pattern_are_spread_evenly() -> None:
+    homes = [partition_of("acme", f"customer-{number}", 8) for number in range(8_000)]
+    assert all(900 < homes.count(partition) < 1_100 for partition in range(8))
 
 
 def test_what_was_taken_does_not_come_again() -> None:

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from ingest.event import EPOCH
 from ingest.packing import pack
+from ingest.scanning import FIELDS, STAMPED, TIME
 from ingest.topic import EVENT_SCHEMA, decode_record, encode_record
+from tests.unit.ingest.texts import text_and_rows
 
 _names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9) | st.just(
     "x" * 256
@@ -27,12 +29,14 @@ _rows = st.fixed_dictionaries(
 
 
 def packed(rows: list[dict[str, Any]]) -> bytes:
-    texts = [
-        [row[name] for row in rows]
-        for name in ("data", "extensions", "tenant", "id", "source", "type", "subject")
+    values = [
+        [row[name] if isinstance(row[name], bytes) else row[name].encode() for name in FIELDS]
+        for row in rows
     ]
-    times = np.array([row["time"] for row in rows], dtype=np.int64).tobytes()
-    return pack(texts, times, bytes(row["time_stamped"] for row in rows))
+    text, numbers = text_and_rows(values)
+    numbers[:, TIME] = [row["time"] for row in rows]
+    numbers[:, STAMPED] = [row["time_stamped"] for row in rows]
+    return pack(np.frombuffer(text, np.uint8), numbers)
 
 
 @settings(max_examples=60, deadline=None)

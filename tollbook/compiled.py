@@ -1,0 +1,14 @@
+"""Compiles, at setup, the loops that a stack's first start would else wait for."""
+
+from datetime import UTC, datetime
+
+from ingest.rehearsal import rehearse
+
+
+def main() -> None:
+    """Run what is compiled once; what came of it is kept beside the modules."""
+    rehearse(datetime(2025, 1, 1, tzinfo=UTC))
+
+
+if __name__ == "__main__":
+    main()
