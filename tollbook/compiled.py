@@ -1,12 +1,14 @@
 """Compiles, at setup, the loops that a stack's first start would else wait for."""
 
 from datetime import UTC, datetime
+from importlib import import_module
 
 from ingest.rehearsal import rehearse
 
 
 def main() -> None:
     """Run what is compiled once; what came of it is kept beside the modules."""
+    import_module("pipelines.partition")  # what its modules compile, they do as they are imported
     rehearse(datetime(2025, 1, 1, tzinfo=UTC))
 
 
