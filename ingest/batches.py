@@ -11,7 +11,7 @@ import numpy as np
 
 from ingest.columns import Columns
 from ingest.packing import pack
-from ingest.scanning import TIME, partitions_of
+from ingest.scanning import TIME
 
 _START = np.zeros(1, np.int64)
 
@@ -43,28 +43,18 @@ class Batches:
         self.events = self.size = 0
         if not waiting:
             return []
-        text, rows = _merged(waiting)
-        found = np.empty(len(rows), np.uint16)
-        partitions_of(text, rows, self._partitions, found)
-        rows = rows[np.argsort(found, kind="stable")]
-        records: list[tuple[int, bytes]] = []
-        start = 0
-        for partition, count in enumerate(np.bincount(found).tolist()):
-            if count:
-                pieces = self._pieces(text, rows[start : start + count])
-                records += [(partition, value) for value in pieces]
-                start += count
-        return records
+        return list(self._records(*_merged(waiting)))
 
-    def _pieces(self, text: Any, rows: Any) -> Iterator[bytes]:
-        """Yield events in pieces that each fit a record."""
-        size = int(rows[:, 1:TIME:2].sum() - rows[:, 0:TIME:2].sum())
-        if size <= self._record_bytes_max or len(rows) == 1:
-            yield pack(text, rows)
-            return
-        middle = len(rows) // 2
-        yield from self._pieces(text, rows[:middle])
-        yield from self._pieces(text, rows[middle:])
+    def _records(self, text: Any, rows: Any) -> Iterator[tuple[int, bytes]]:
+        """Yield records, none larger than one may be where it holds more than one event."""
+        if len(text) > self._record_bytes_max and len(rows) > 1:
+            size = int(rows[:, 1:TIME:2].sum() - rows[:, 0:TIME:2].sum())
+            if size > self._record_bytes_max:
+                middle = len(rows) // 2
+                yield from self._records(text, rows[:middle])
+                yield from self._records(text, rows[middle:])
+                return
+        yield from pack(text, rows, self._partitions)
 
 
 def _merged(waiting: list[Columns]) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Finds the events of a body, and lays their bytes out by column: loops over bytes, compiled.
+"""Finds the events of a body: a loop over its bytes, compiled.
 
 `scan` knows the usual event only, and that one wholly: JSON without a fault, attributes that it
 expects, names without escapes, times as RFC 3339 writes them. About anything else it says
@@ -13,7 +13,6 @@ import numpy as np
 from numba import njit
 
 from ingest.event import NAME_CHARS_MAX
-from ingest.topic import spread
 
 UNUSUAL = -1
 ONE, MANY, LINES = 0, 1, 2
@@ -53,7 +52,6 @@ _IN_STRING = np.array([byte < 32 or byte in b'"\\' for byte in range(256)])
 _IN_NAME = _IN_STRING | np.array([byte in (_DELETE, _LATIN_CONTROLS) for byte in range(256)])
 
 compiled = njit(cache=True, nogil=True)
-_spread = compiled(spread)
 
 
 @compiled
@@ -463,25 +461,3 @@ def scan(text, shape, newlines, bounds, rows):
         if text[at] != _COMMA:
             return UNUSUAL
         at += 1
-
-
-@compiled
-def partitions_of(text, rows, partitions, found):
-    """Fill in the partition of each event; see `ingest.topic.partition_of`."""
-    for row in range(len(rows)):
-        tenant, tenant_end = rows[row, 0], rows[row, 1]
-        subject, subject_end = rows[row, 2 * _SUBJECT], rows[row, 2 * _SUBJECT + 1]
-        owner = text[tenant:tenant_end]
-        found[row] = _spread(owner, text[subject:subject_end]) % partitions
-
-
-@compiled
-def lay_out(text, rows, starts, offsets, body):
-    """Copy the values of each field behind each other, from its start on, and note offsets."""
-    for field in range(len(starts)):
-        to = starts[field]
-        for row in range(len(rows)):
-            for at in range(rows[row, 2 * field], rows[row, 2 * field + 1]):
-                body[to] = text[at]
-                to += 1
-            offsets[field, row + 1] = to - starts[field]

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import psycopg
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ingest.topic import ARROW_CONTENT_TYPE, TOPIC, decode_record
 from tests.forks import REPOSITORY
@@ -149,8 +149,16 @@ class TopicReader:
         self._next = {partition: self._end(partition) for partition in partitions}
 
     def _end(self, partition: int) -> int:
+        """Return where a partition ends; a broker that has just started may lead none yet."""
         at = TopicPartition(TOPIC, partition)
-        return int(self._consumer.get_watermark_offsets(at, timeout=10)[1])
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                return int(self._consumer.get_watermark_offsets(at, timeout=10)[1])
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def events(self, tenant: str) -> list[dict[str, Any]]:
         """Return a tenant's events that have come since, with their partition."""

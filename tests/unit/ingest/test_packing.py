@@ -36,7 +36,7 @@ def packed(rows: list[dict[str, Any]]) -> bytes:
     text, numbers = text_and_rows(values)
     numbers[:, TIME] = [row["time"] for row in rows]
     numbers[:, STAMPED] = [row["time_stamped"] for row in rows]
-    return pack(np.frombuffer(text, np.uint8), numbers)
+    return pack(np.frombuffer(text, np.uint8), numbers, 1)[0][1]
 
 
 @settings(max_examples=60, deadline=None)
