@@ -21,6 +21,7 @@ _DRAFT = """
     SET content = excluded.content, content_hash = excluded.content_hash, known_at = now()
     WHERE known.content_hash <> excluded.content_hash
 """
+_NO_DRAFT = "DELETE FROM price_book_drafts WHERE tenant = %s AND price_book = %s AND version = %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,7 @@ def publish(
             revision,
         ),
     )
-    connection.execute(
-        "DELETE FROM price_book_drafts WHERE tenant = %s AND price_book = %s AND version = %s",
-        (tenant, price_book, version.version),
-    )
+    delete_draft(connection, tenant, price_book, version.version)
 
 
 def write_draft(connection: Connection, tenant: str, price_book: str, version: BookVersion) -> bool:
@@ -73,6 +71,12 @@ def write_draft(connection: Connection, tenant: str, price_book: str, version: B
     content = to_content(version)
     row = (tenant, price_book, version.version, Jsonb(content), content_hash(content))
     return connection.execute(_DRAFT, row).rowcount > 0
+
+
+def delete_draft(connection: Connection, tenant: str, price_book: str, number: int) -> bool:
+    """Delete a draft; returns whether there was one."""
+    row = (tenant, price_book, number)
+    return connection.execute(_NO_DRAFT, row).rowcount > 0
 
 
 def state_on(day: date, version: BookVersion, versions: list[BookVersion]) -> str:

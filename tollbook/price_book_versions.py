@@ -1,4 +1,7 @@
-"""`tollbook price-book list`, `show`, `diff` and `export`: versions of files and of the stack."""
+"""`tollbook price-book list`, `show`, `diff`, `export`: versions of files and of the stack.
+
+And `publish` and `delete` of drafts.
+"""
 
 import json
 from dataclasses import dataclass
@@ -42,6 +45,7 @@ def register(app: typer.Typer) -> None:
     books.command("diff")(diff)
     books.command("export")(export)
     books.command("publish")(publish)
+    books.command("delete")(delete)
 
 
 def list_versions(
@@ -134,13 +138,11 @@ def publish(
     from tollbook.billing_wiring import open_database  # noqa: PLC0415
     from tollbook.price_book_drafts import publish_draft  # noqa: PLC0415
 
-    key, _, number = place.rpartition("@")
-    if not key or not number.isdecimal():
-        raise StackError(f"not a draft: {place}", "Write it like airport@3.")
+    key, number = _draft(place)
     stack = read_stack(data_dir.resolve())
     with open_database(stack) as connection:
         try:
-            row = publish_draft(connection, stack.tenant, key, int(number))
+            row = publish_draft(connection, stack.tenant, key, number)
         except LookupError as error:
             raise StackError(str(error.args[0]), "See `tollbook price-book list`.") from error
         except DeclarationError as error:
@@ -149,6 +151,31 @@ def publish(
         print(json.dumps(row))
         return
     show(f"{key} version {number} is published: {row['content_hash'][:12]}.")
+
+
+def delete(
+    place: Annotated[str, typer.Argument(help="BOOK@VERSION, a draft of the stack.")],
+    data_dir: Annotated[Path, typer.Option(help="The stack to work on.")] = DEFAULT_DATA_DIR,
+) -> None:
+    """Delete a draft; what is published stays."""
+    from tollbook.billing_wiring import open_database  # noqa: PLC0415
+    from tollbook.price_book_drafts import PublishedError, drop_draft  # noqa: PLC0415
+
+    key, number = _draft(place)
+    stack = read_stack(data_dir.resolve())
+    with open_database(stack) as connection:
+        try:
+            drop_draft(connection, stack.tenant, key, number)
+        except (LookupError, PublishedError) as error:
+            raise StackError(str(error.args[0]), "See `tollbook price-book list`.") from error
+    show(f"The draft of {key} version {number} is deleted.")
+
+
+def _draft(place: str) -> tuple[str, int]:
+    key, _, number = place.rpartition("@")
+    if not key or not number.isdecimal():
+        raise StackError(f"not a draft: {place}", "Write it like airport@3.")
+    return key, int(number)
 
 
 def rows_of(known: "list[KnownVersion]", today: date) -> list[dict[str, Any]]:

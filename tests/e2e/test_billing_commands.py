@@ -173,6 +173,8 @@ def test_a_price_book_is_listed_exported_and_compared(
     found = tollbook(billed, "price-book", "diff", "payments@1", str(file))
     change = {"charge": "cards", "field": "percent", "before": "2.9", "after": "3.1"}
     assert found == {"added": [], "removed": [], "changed": [change]}
+    done = run_tollbook("price-book", "delete", "payments@1", "--data-dir", str(billed.data_dir))
+    assert (done.returncode, "version 1 is published" in done.stderr) == (1, True)
 
 
 def test_a_draft_is_tried_on_what_was_billed(billed: EmbeddedStack, tmp_path: Path) -> None:

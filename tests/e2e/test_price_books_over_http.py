@@ -89,6 +89,20 @@ def test_a_draft_that_customers_have_no_prices_in_is_kept_but_not_published(
     assert get(client, f"{PATH}/versions/5")["state"] == "draft"
 
 
+def test_a_draft_is_deleted_and_what_is_published_stays(client: TestClient) -> None:
+    draft = VERSION | {"version": 6, "effective_from": "2021-01-01", "status": "draft"}
+    assert call(client, "POST", f"{PATH}/versions", draft).status_code == 201
+    for _ in range(2):
+        gone = call(client, "DELETE", f"{PATH}/versions/6", idempotency_key="gone")
+        assert (gone.status_code, gone.content) == (204, b"")
+    assert call(client, "GET", f"{PATH}/versions/6").status_code == 404
+    missing = call(client, "DELETE", f"{PATH}/versions/6")
+    assert (missing.status_code, "has no draft of version 6" in missing.text) == (404, True)
+    refused = call(client, "DELETE", f"{PATH}/versions/2")
+    assert (refused.status_code, "version 2 is published" in refused.text) == (409, True)
+    assert get(client, f"{PATH}/versions/2")["version"] == 2
+
+
 def test_versions_are_compared_and_quantities_rated(client: TestClient) -> None:
     found = get(client, f"{PATH}/diff?before=1&after=2")
     assert {"charge": "base", "field": "amount", "before": "2500.00", "after": "2750.00"} in found[

@@ -21,7 +21,7 @@ from tollbook.api.asked import Asked
 from tollbook.api.declared import answer, declare, lock_facts
 from tollbook.api.paging import Page, Paged
 from tollbook.api.problem import ProblemError, problems
-from tollbook.price_book_drafts import publish_draft
+from tollbook.price_book_drafts import PublishedError, drop_draft, publish_draft
 from tollbook.price_book_versions import rows_of
 from tollbook.price_quotes import rated
 
@@ -73,6 +73,7 @@ def add_price_books(router: APIRouter, asker: Callable[..., Iterator[Asked]]) ->
     _add_reads(router, asker)
     _add_questions(router, asker)
     _add_writes(router, asker)
+    _add_drafts(router, asker)
 
 
 def _add_reads(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> None:
@@ -147,6 +148,8 @@ def _add_writes(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> Non
 
         return asked.once(add)
 
+
+def _add_drafts(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> None:
     @router.post(
         "/price-books/{key}/versions/{version}/publish", tags=["catalog"],
         response_model=VersionShown, responses=problems(404, 409),
@@ -166,6 +169,26 @@ def _add_writes(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> Non
             return answer(_shown(asked, key, version))
 
         return asked.once(publish)
+
+    @router.delete(
+        "/price-books/{key}/versions/{version}", tags=["catalog"], status_code=204,
+        response_class=Response, responses=problems(404, 409),
+    )  # fmt: skip
+    def delete_price_book_draft(
+        asked: Annotated[Asked, Depends(asker)], key: _Key, version: _Number
+    ) -> Response:
+        """Delete a draft; what is published stays."""
+
+        def delete() -> Response:
+            try:
+                drop_draft(asked.connection, asked.tenant, key, version)
+            except LookupError as error:
+                raise ProblemError(404, str(error.args[0])) from error
+            except PublishedError as error:
+                raise ProblemError(409, str(error)) from error
+            return Response(status_code=204)
+
+        return asked.once(delete)
 
 
 def _book(key: str, version: BookVersion) -> PriceBook:
