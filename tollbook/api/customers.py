@@ -116,7 +116,7 @@ def _add_changes(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> No
     changed: dict[str, Any] = {
         "tags": ["customers"],
         "response_model": CustomerShown,
-        "responses": problems(404, 409, 412, 428),
+        "responses": problems(404, 409, 428),
     }
 
     @router.post(

@@ -269,12 +269,12 @@ def _doer(
     ) -> Callable[[_Do], Response]:
         def change(verb: _Do) -> Response:
             lock_facts(asked)
-            match.check(_known(asked, key)["version"], stale=409)
+            match.check(_known(asked, key)["version"])
             found = _told(lambda: verb(_writer(asked)))
             return answer(found, version=found["version"])
 
         def tell(verb: _Do) -> Response:
-            match.check(_known(asked, key)["version"], stale=409)
+            match.check(_known(asked, key)["version"])
             stack = stack_of(asked.tenant)
             with open_database(stack) as connection:
                 writer = replace(_writer(asked), connection=connection)

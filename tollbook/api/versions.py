@@ -23,11 +23,11 @@ class IfMatch:
     versions: frozenset[int] | None
     any_version: bool = False
 
-    def check(self, current: int, stale: int = 412) -> None:
+    def check(self, current: int) -> None:
         """Refuse a stale writer.
 
         Raises:
-            ProblemError: 428 without If-Match, `stale` where it names another version.
+            ProblemError: 428 without If-Match, 409 where it names another version.
         """
         if self.any_version:
             return
@@ -36,7 +36,7 @@ class IfMatch:
             status = 428
         elif current not in self.versions:
             reason = f"changed since you read it: it is at version {current}; read it again"
-            status = stale
+            status = 409
         else:
             return
         errors = [fault("header", "if-match", reason=reason)]

@@ -22,7 +22,7 @@ def test_who_names_the_current_version_may_change_it(given: str) -> None:
 
 @pytest.mark.parametrize("given", ['"2"', "3", "", '"three"', '"', '"3', "\x00", '"-3"'])
 def test_a_stale_writer_is_refused_and_told_the_current_version(given: str) -> None:
-    assert refused(given, 3) == (412, 3)
+    assert refused(given, 3) == (409, 3)
 
 
 def test_who_names_no_version_is_asked_for_one() -> None:
