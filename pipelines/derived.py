@@ -3,7 +3,7 @@
 Each expression is evaluated once per table, by column where it is in the subset, else by event.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -28,10 +28,10 @@ _EVENT = ("id", "source", "type", "subject", "time")
 
 @dataclass(slots=True)
 class Derived:
-    """The values of expressions over a table of events of which `columns` were read."""
+    """The values of expressions over a table of events; `columns` gives what their paths hold."""
 
     table: Any
-    columns: Mapping[str, Column]
+    columns: Callable[[], Mapping[str, Column]]
     _vectors: dict[str, Vector] = field(default_factory=dict)
     _events: list[dict[str, Any]] | None = None
 
@@ -58,8 +58,8 @@ class Derived:
     def numbers(self, text: str) -> tuple[Any, Faults]:
         """Return the values as `VALUE_TYPE`; those of rows with a fault are zero."""
         expression = parse(text, "value")
-        if isinstance(expression.tree, Member) and expression.tree.path in self.columns:
-            return values.numbers(self.columns[expression.tree.path])
+        if isinstance(expression.tree, Member) and expression.tree.path in self.columns():
+            return values.numbers(self.columns()[expression.tree.path])
         vector = self._vector(expression)
         if set(map(type, vector.values)) == {int} and not vector.faults:
             return values.numbers(Column("number", list(vector.values)))
@@ -94,7 +94,9 @@ class Derived:
     def _evaluated(self, expression: Expression) -> Vector:
         if expression.tree is not None:
             events = Events(
-                self.table.num_rows, self.columns, lambda name: self.table.column(name).to_pylist()
+                self.table.num_rows,
+                self.columns(),
+                lambda name: self.table.column(name).to_pylist(),
             )
             return evaluate(expression.tree, events)
         if self._events is None:

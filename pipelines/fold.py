@@ -5,10 +5,11 @@ A fold is columnar: a table of events in, one row per (subject, dimensions, item
 What a row holds is linear: rows of one key add up, in any order, and a negated fold takes back.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from pipelines.decimals import column_of, limbs_of, summed
 from pipelines.derived import Derived, Faults
 from pipelines.extract import Column, Kind, extract
 from pipelines.meter import MeterDefinition, is_path
+from pipelines.plain_members import PlainMember, plain_members
 from pipelines.values import EXACT, MISSING, TEXT_LENGTH_MAX, Codes
 
 _CODES_MAX = 1 << 62
@@ -135,7 +137,10 @@ class _Stream:
     """The events of one tenant and its types, and what their meters read of them."""
 
     table: Any
-    columns: dict[str, Column]
+    plain: Mapping[str, PlainMember]
+    """Members that could be read at once."""
+    columns: Callable[[], Mapping[str, Column]]
+    """Reads what stands at each path, once."""
     derived: Derived
     subjects: Codes
     times_us: Any
@@ -152,11 +157,15 @@ class _Stream:
         for meter in meters:
             for path, kind in _paths(meter.definition):
                 kinds[path] = kind if kinds.get(path, kind) == kind else "raw"
-        texts = table.column("data").to_pylist() if kinds else []
         encoded = table.column("subject").combine_chunks().dictionary_encode()
-        columns = extract(texts, kinds) if kinds else {}
+
+        @cache
+        def columns() -> Mapping[str, Column]:
+            return extract(table.column("data").to_pylist(), kinds) if kinds else {}
+
         return cls(
             table=table,
+            plain=plain_members(table.column("data"), kinds),
             columns=columns,
             derived=Derived(table, columns),
             subjects=Codes(
@@ -222,14 +231,19 @@ class _Stream:
 
     def texts(self, text: str) -> tuple[Codes, Faults]:
         """Return what a path or an expression gives, as texts, and why rows have none."""
+        if text in self.plain:
+            return self.plain[text].texts(), {}
         if is_path(text):
-            return values.texts(self.columns[text]), {}
+            return values.texts(self.columns()[text]), {}
         return self.derived.texts(text)
 
     def numbers(self, text: str) -> tuple[Any, Faults]:
         """Return what a path or an expression gives as `VALUE_TYPE`, and why rows have none."""
+        exact = self.plain[text].numbers() if text in self.plain else None
+        if exact is not None:
+            return exact
         if is_path(text):
-            return values.numbers(self.columns[text])
+            return values.numbers(self.columns()[text])
         return self.derived.numbers(text)
 
     def _dimension(self, text: str, faults: Faults) -> Codes:

@@ -14,7 +14,7 @@ from pipelines.text_columns import Texts
 _WORD = 8
 
 
-@nb.njit(nogil=True, inline="always")
+@nb.njit(nogil=True)
 def _rounds(v0: Any, v1: Any, v2: Any, v3: Any, count: int) -> Any:
     for _ in range(count):
         v0 += v1
@@ -60,7 +60,7 @@ def siphash(words: Any, size: int, low_key: Any, high_key: Any) -> Any:
     return low, v0 ^ v1 ^ v2 ^ v3
 
 
-@nb.njit(nogil=True, inline="always")
+@nb.njit(nogil=True)
 def _copy(source: Any, first: Any, target: Any, place: Any, size: Any) -> None:
     """Copy bytes; numbers without a sign spare a look at whether they count from the end."""
     at, to = np.uint64(first), np.uint64(place)
