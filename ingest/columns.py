@@ -95,7 +95,7 @@ def _plain_columns(
             str(body, "utf-8")
         except UnicodeDecodeError:
             return None
-    newlines = body.count(b"\n")
+    newlines = body.count(b"\n") if shape == "lines" else 0
     if newlines > 2 * events_max:
         return None
     text = bytearray(body)

@@ -43,6 +43,7 @@ class Flow:
         self._producer = producer
         self._limits = limits
         self._linger_seconds = limits.linger_ms / 1000
+        self._linger_busy_seconds = max(limits.linger_ms, limits.linger_busy_ms) / 1000
         self._callbacks: list[OnSettled] = []
         self._timer: TimerHandle | None = None
         self.refused_because: str | None = None
@@ -84,7 +85,13 @@ class Flow:
         ):
             self.flush()
         elif self._timer is None:
-            self._timer = self._loop.call_later(self._linger_seconds, self.flush)
+            is_busy = self._producer.records_waiting
+            self._flush_in(self._linger_busy_seconds if is_busy else self._linger_seconds)
+
+    def _flush_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self.flush)
 
     def flush(self) -> None:
         """Send what waits."""
@@ -101,5 +108,8 @@ class Flow:
             self.waiting_bytes -= size
             for callback in callbacks:
                 callback(error)
+            # Those answered now may send more at once, which then goes along.
+            if self._callbacks and not self._producer.records_waiting:
+                self._flush_in(self._linger_seconds)
 
         self._producer.produce(records, settle)

@@ -46,6 +46,8 @@ class FlowLimits:
     """How events are gathered into records, and how much may wait."""
 
     linger_ms: int = 3
+    linger_busy_ms: int = 20
+    """At most, while records are under way: fewer and larger ones cost less."""
     batch_events_max: int = 10_000
     batch_bytes_max: int = 4 * MIB
     record_bytes_max: int = 4 * MIB

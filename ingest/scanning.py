@@ -420,7 +420,7 @@ def scan(text, shape, newlines, bounds, rows):
     Args:
         text: the body's bytes and a 0; data is changed in place to have no white space.
         shape: ONE, MANY or LINES.
-        newlines: how many are in the text; an event on two lines is none.
+        newlines: of LINES, how many are in the text; an event on two lines is none.
         bounds: deepest nesting of data, its most bytes, first and last acceptable time, and the
             time that an event without one has.
         rows: filled in; an event each: see `FIELDS`.

@@ -10,9 +10,12 @@ class HandLoop:
 
     def __init__(self) -> None:
         self.timers: list[Callable[[], None]] = []
+        self.waits: list[float] = []
+        """Seconds, of all timers that were ever set."""
 
-    def call_later(self, _seconds: float, callback: Callable[[], None]) -> "HandTimer":
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> "HandTimer":
         self.timers.append(callback)
+        self.waits.append(seconds)
         return HandTimer(self, callback)
 
     def time(self) -> float:

@@ -34,6 +34,23 @@ def test_requests_within_the_linger_share_one_flush() -> None:
     assert bench.fates == [None, None]
 
 
+def test_requests_that_come_while_records_are_under_way_gather_longer() -> None:
+    bench = Bench(FlowLimits(linger_ms=3, linger_busy_ms=20))
+    bench.submit()
+    bench.loop.ring()
+    bench.submit()
+    bench.submit()
+    assert bench.loop.waits == [0.003, 0.02]
+    bench.producer.settle()
+    assert bench.loop.waits == [0.003, 0.02, 0.003]
+    assert len(bench.loop.timers) == 1
+    bench.loop.ring()
+    assert len(bench.producer.groups) == 1
+    bench.producer.settle()
+    assert bench.fates == [None, None, None]
+    assert bench.loop.timers == []
+
+
 def test_a_full_batch_does_not_wait() -> None:
     bench = Bench(FlowLimits(batch_events_max=10))
     bench.submit(10)
