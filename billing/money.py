@@ -96,6 +96,11 @@ def text_of(amount: Decimal) -> str:
     return "0" if text in ("-0", "") else text
 
 
+def amount_text(amount_minor: int, currency: str) -> str:
+    """Return an amount with all decimals of its currency, as JSON has it: `12345.60`."""
+    return str(to_major(amount_minor, currency))
+
+
 def display(amount_minor: int, currency: str) -> str:
     """Return an amount for people: `12,345.60`."""
     return f"{to_major(amount_minor, currency):,f}"

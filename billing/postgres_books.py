@@ -7,7 +7,7 @@ from typing import Any
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from billing.money import display
+from billing.money import amount_text
 from billing.period import add_months, last_day, month_of
 from billing.postgres_facts import Connection
 from billing.postgres_ledger import locked_through
@@ -74,8 +74,8 @@ def list_entries(
         entry["effective_on"] = entry["effective_on"].isoformat()
         entry["recorded_at"] = entry["recorded_at"].isoformat()
     for posting in postings:
-        amount = display(posting["amount_minor"], posting["currency"]).replace(",", "")
-        entries[posting.pop("entry_id")]["postings"].append(posting | {"amount": amount})
+        posting["amount"] = amount_text(posting["amount_minor"], posting["currency"])
+        entries[posting.pop("entry_id")]["postings"].append(posting)
     return list(entries.values())
 
 

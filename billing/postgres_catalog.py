@@ -250,29 +250,33 @@ def _apply_version(
 
 def _apply_transfers(connection: Connection, tenant: str, moves: Transfers, revision: int) -> None:
     """Withdraw first, so that a subject can pass from one customer to another."""
+    withdrawn = [
+        (revision, tenant, owned.customer, owned.subject, owned.start) for owned in moves.withdrawn
+    ]
+    added = [
+        (
+            tenant,
+            owned.subject,
+            owned.customer,
+            owned.subscription,
+            TimestamptzRange(owned.start, owned.end, "[)"),
+            revision,
+        )
+        for owned in moves.added
+    ]
+    # Where there is nothing to do the database would be asked nonetheless.
     with connection.cursor() as cursor:
-        cursor.executemany(
-            "UPDATE subject_assignments SET withdrawn_revision = %s WHERE tenant = %s"
-            " AND customer = %s AND subject = %s AND lower(during) IS NOT DISTINCT FROM %s"
-            " AND withdrawn_revision IS NULL",
-            [
-                (revision, tenant, owned.customer, owned.subject, owned.start)
-                for owned in moves.withdrawn
-            ],
-        )
-        cursor.executemany(
-            "INSERT INTO subject_assignments"
-            " (tenant, subject, customer, subscription, during, known_revision)"
-            " VALUES (%s, %s, %s, %s, %s, %s)",
-            [
-                (
-                    tenant,
-                    owned.subject,
-                    owned.customer,
-                    owned.subscription,
-                    TimestamptzRange(owned.start, owned.end, "[)"),
-                    revision,
-                )
-                for owned in moves.added
-            ],
-        )
+        if withdrawn:
+            cursor.executemany(
+                "UPDATE subject_assignments SET withdrawn_revision = %s WHERE tenant = %s"
+                " AND customer = %s AND subject = %s AND lower(during) IS NOT DISTINCT FROM %s"
+                " AND withdrawn_revision IS NULL",
+                withdrawn,
+            )
+        if added:
+            cursor.executemany(
+                "INSERT INTO subject_assignments"
+                " (tenant, subject, customer, subscription, during, known_revision)"
+                " VALUES (%s, %s, %s, %s, %s, %s)",
+                added,
+            )

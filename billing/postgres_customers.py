@@ -7,7 +7,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from billing.customer import Customer
-from billing.money import display
+from billing.money import amount_text
 from billing.postgres_facts import Connection
 
 _VERSION = "customer AS key, version, content, known_at FROM customer_versions"
@@ -102,10 +102,6 @@ def balances_of(connection: Connection, tenant: str, key: str) -> list[dict[str,
         row = {"currency": currency, "owed_minor": 0, "credit_minor": 0}
         found.setdefault(currency, row)[f"{name}_minor"] = minor
     return [
-        row
-        | {
-            name: display(row[f"{name}_minor"], currency).replace(",", "")
-            for name in ("owed", "credit")
-        }
+        row | {name: amount_text(row[f"{name}_minor"], currency) for name in ("owed", "credit")}
         for currency, row in sorted(found.items())
     ]

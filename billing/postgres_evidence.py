@@ -7,7 +7,7 @@ from typing import Any
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from billing.money import display, text_of, to_major
+from billing.money import amount_text, text_of, to_major
 from billing.postgres_facts import Connection, load_facts
 from billing.postgres_runs import BILLED, to_billed
 from billing.price_book import content_hash
@@ -83,7 +83,7 @@ def list_corrections(
         for name in ("bill_on", "service_from", "service_until"):
             row[name] = row[name].isoformat()
         row["quantity"] = text_of(row["quantity"])
-        row["amount"] = display(row["amount_minor"], row["currency"]).replace(",", "")
+        row["amount"] = amount_text(row["amount_minor"], row["currency"])
     return rows
 
 

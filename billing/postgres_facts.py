@@ -105,12 +105,13 @@ def _meters(connection: Connection, tenant: str) -> tuple[frozenset[str], dict[s
 
 def next_revision(connection: Connection, tenant: str) -> int:
     """Lock the tenant's facts until the transaction ends; returns the revision it may make."""
-    connection.execute(
-        "INSERT INTO fact_revisions (tenant) VALUES (%s) ON CONFLICT DO NOTHING", (tenant,)
-    )
-    row = connection.execute(
-        "SELECT revision + 1 FROM fact_revisions WHERE tenant = %s FOR UPDATE", (tenant,)
-    ).fetchone()
+    lock = "SELECT revision + 1 FROM fact_revisions WHERE tenant = %s FOR UPDATE"
+    row = connection.execute(lock, (tenant,)).fetchone()
+    if row is None:
+        connection.execute(
+            "INSERT INTO fact_revisions (tenant) VALUES (%s) ON CONFLICT DO NOTHING", (tenant,)
+        )
+        row = connection.execute(lock, (tenant,)).fetchone()
     assert row is not None  # noqa: S101 - it was inserted
     return int(row[0])
 

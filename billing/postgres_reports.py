@@ -11,7 +11,7 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from billing.ledger import trial_line
-from billing.money import display, text_of
+from billing.money import amount_text, text_of
 from billing.postgres_facts import Connection
 from billing.postgres_wallet_reports import applied_credit
 
@@ -23,6 +23,15 @@ _LINE = (
     "ordinal, kind, cause, subscription, item, charge, dimensions, description, product,"
     " service_from, service_until, quantity, unit, amount_minor, price_book, book_version, trace"
 )
+# Adds up by account before anything else is looked at; only a day's balances need the entries.
+_TRIAL_BALANCE = """
+    SELECT a.legal_entity, a.currency, a.code, a.kind, debit_minor, credit_minor FROM (
+        SELECT account_id,
+            coalesce(sum(amount_minor) FILTER (WHERE amount_minor > 0), 0)::bigint AS debit_minor,
+            coalesce(-sum(amount_minor) FILTER (WHERE amount_minor < 0), 0)::bigint AS credit_minor
+        FROM postings p {until} WHERE p.tenant = %(tenant)s {where} GROUP BY account_id) AS totals
+    JOIN accounts a USING (account_id) ORDER BY 1, 2, 4, 3
+"""
 
 
 def meters(connection: Connection, tenant: str, revision: int) -> list[str]:
@@ -168,7 +177,7 @@ def invoice(connection: Connection, tenant: str, name: str) -> dict[str, Any] | 
 def _with_amounts(row: Mapping[str, Any]) -> dict[str, Any]:
     days = {name: row[name].isoformat() for name in ("bill_on", "issued_on", "due_on")}
     amounts = {
-        name: display(row[f"{name}_minor"], row["currency"]).replace(",", "")
+        name: amount_text(row[f"{name}_minor"], row["currency"])
         for name in ("total", "wallet", "amount_due")
     }
     return {**row, **days, **amounts}
@@ -180,7 +189,7 @@ def _line(row: Mapping[str, Any], currency: str) -> dict[str, Any]:
         "service_from": row["service_from"].isoformat(),
         "service_until": row["service_until"].isoformat(),
         "quantity": text_of(row["quantity"]),
-        "amount": display(row["amount_minor"], currency).replace(",", ""),
+        "amount": amount_text(row["amount_minor"], currency),
     }
 
 
@@ -188,13 +197,9 @@ def trial_balance(
     connection: Connection, tenant: str, as_of: date | None = None
 ) -> list[dict[str, Any]]:
     """Return debits, credits and balance per account, of entries effective up to a day."""
+    until = "" if as_of is None else "JOIN journal_entries e USING (entry_id)"
+    where = "" if as_of is None else "AND e.effective_on <= %(as_of)s"
     rows = connection.execute(
-        "SELECT a.legal_entity, a.currency, a.code, a.kind,"
-        " coalesce(sum(p.amount_minor) FILTER (WHERE p.amount_minor > 0), 0)::bigint,"
-        " coalesce(-sum(p.amount_minor) FILTER (WHERE p.amount_minor < 0), 0)::bigint"
-        " FROM postings p JOIN accounts a USING (account_id) JOIN journal_entries e"
-        "   USING (entry_id) WHERE p.tenant = %s AND (%s::date IS NULL OR e.effective_on <= %s)"
-        " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 4, 3",
-        (tenant, as_of, as_of),
+        _TRIAL_BALANCE.format(until=until, where=where), {"tenant": tenant, "as_of": as_of}
     ).fetchall()
     return [trial_line(*row) for row in rows]

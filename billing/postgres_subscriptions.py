@@ -113,6 +113,8 @@ def record(
 
     Returns those that are canceled, and would go on beyond their end by these terms.
     """
+    if not written:
+        return []
     known = states(connection, tenant, [one.subscription.key for one in written])
     created: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []

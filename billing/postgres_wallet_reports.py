@@ -6,7 +6,7 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from billing.money import display
+from billing.money import amount_text
 from billing.postgres_facts import Connection
 
 _WALLET = """
@@ -208,4 +208,4 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _amount(minor: int | None, currency: str) -> str | None:
-    return None if minor is None else display(minor, currency).replace(",", "")
+    return None if minor is None else amount_text(minor, currency)

@@ -145,7 +145,7 @@ def to_rows(found: "Comparison") -> dict[str, Any]:
 
 def _row(sums: "Sums", currency: str) -> dict[str, Any]:
     from billing.comparison import percent_of  # noqa: PLC0415
-    from billing.money import display  # noqa: PLC0415
+    from billing.money import amount_text  # noqa: PLC0415
 
     minors = {
         "before": sums.before_minor,
@@ -154,7 +154,7 @@ def _row(sums: "Sums", currency: str) -> dict[str, Any]:
     }
     return {
         **{f"{name}_minor": minor for name, minor in minors.items()},
-        **{name: display(minor, currency).replace(",", "") for name, minor in minors.items()},
+        **{name: amount_text(minor, currency) for name, minor in minors.items()},
         "percent": percent_of(sums),
     }
 

@@ -21,7 +21,7 @@ def rated(
 ) -> dict[str, Any]:
     """Return the price of a quantity, JSON-ready; raises StackError for what the book has not."""
     from billing.charge import has_price_in  # noqa: PLC0415
-    from billing.money import display, text_of  # noqa: PLC0415
+    from billing.money import amount_text, text_of  # noqa: PLC0415
     from billing.quotation import quote  # noqa: PLC0415
 
     versions = {version.version: version for version in book.versions}
@@ -49,6 +49,6 @@ def rated(
         "quantity": text_of(quantity),
         "currency": own,
         "amount_minor": target.amount_minor,
-        "amount": display(target.amount_minor, own).replace(",", ""),
+        "amount": amount_text(target.amount_minor, own),
         "trace": list(target.trace),
     }

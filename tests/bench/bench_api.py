@@ -1,14 +1,15 @@
 """How soon the API answers reads and makes writes, for a tenant with 100,000 customers.
 
-Through the stack's own API process, over kept-alive connections on loopback, one caller and four.
-Prints, asserts only that answers are right.
+Through the stack's own API process, over kept-alive connections on loopback: one caller after
+another answer, four at once, and requests at a steady rate, each measured from when it fell due, so
+that one that waits for its turn counts its waiting. Prints, asserts only that answers are right.
 """
 
 import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -38,6 +39,9 @@ KEY = "tb_bench_api"
 CUSTOMERS = 100_000
 BILLED = 200
 CALLS = 400
+CALLERS = 4
+RATE = 40
+"""So many requests a second fall due, whether or not those before them have been answered."""
 READ_MS_TARGET = 20
 WRITE_MS_TARGET = 50
 
@@ -123,8 +127,13 @@ def calls(number: str) -> dict[str, tuple[float, Callable[[int], Call]]]:
     }
 
 
-def milliseconds(stack: Stack, call: Callable[[int], Call], numbers: range) -> Iterator[float]:
-    """Yield how long each call took, over one connection."""
+def milliseconds(
+    stack: Stack, call: Callable[[int], Call], numbers: range, starts_at: float | None = None
+) -> Iterator[float]:
+    """Yield how long each call took, over one connection.
+
+    From when it fell due at the steady rate, where the time is given at which the first one does.
+    """
     host = urlsplit(stack.api_url)
     connection = HTTPConnection(host.hostname or "", host.port, timeout=30)
     for n in numbers:
@@ -132,6 +141,10 @@ def milliseconds(stack: Stack, call: Callable[[int], Call], numbers: range) -> I
         content = None if body is None else json.dumps(body).encode()
         given = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json", **headers}
         begun = time.perf_counter()
+        if starts_at is not None:
+            due = starts_at + n / RATE
+            time.sleep(max(0.0, due - begun))
+            begun = due
         connection.request(method, path, content, given)
         answer = connection.getresponse()
         text = answer.read()
@@ -150,13 +163,18 @@ def test_reads_and_writes(stack: EmbeddedStack) -> None:
     number = json.loads(connection.getresponse().read())["items"][0]["number"]
     process = psutil.Process(known.pids["api"])
     figures = []
-    for callers in (1, 4):
+    ways: dict[str, Callable[[Callable[[int], Call]], list[float]]] = {
+        "1 caller": lambda call: _timed(known, call, 1),
+        f"{CALLERS} callers without a pause": lambda call: _timed(known, call, CALLERS),
+        f"{RATE} requests/s, {CALLERS} callers": lambda call: _steady(known, call),
+    }
+    for way, timed in ways.items():
         for name, (target, call) in calls(number).items():
             list(milliseconds(known, call, range(20)))
             before = sum(process.cpu_times()[:2])
-            took = _timed(known, call, callers)
+            took = timed(call)
             cpu = (sum(process.cpu_times()[:2]) - before) * 1_000 / len(took)
-            where = f"{callers} callers, {CUSTOMERS:,} customers, {cpu:.1f} CPU-ms in the API"
+            where = f"{way}, {CUSTOMERS:,} customers, {cpu:.1f} CPU-ms in the API"
             figures.append(Figure(f"{name}, p50", took[len(took) // 2], "ms", where))
             figures.append(Figure(f"{name}, p99", took[len(took) * 99 // 100], "ms", where, target))
     show("", figures_table(figures))
@@ -165,10 +183,17 @@ def test_reads_and_writes(stack: EmbeddedStack) -> None:
 def _timed(stack: Stack, call: Callable[[int], Call], callers: int) -> list[float]:
     """Return how long calls took that some callers make at once, the shortest first."""
     each = CALLS // callers
+    parts = [range(first, first + each) for first in range(0, each * callers, each)]
+    return _at_once(lambda numbers: list(milliseconds(stack, call, numbers)), parts)
 
-    def caller(first: int) -> list[float]:
-        return list(milliseconds(stack, call, range(first, first + each)))
 
-    with ThreadPoolExecutor(callers) as pool:
-        parts = pool.map(caller, range(0, each * callers, each))
-        return sorted(ms for part in parts for ms in part)
+def _steady(stack: Stack, call: Callable[[int], Call]) -> list[float]:
+    """Return how long calls at the steady rate took, the shortest first."""
+    starts_at = time.perf_counter() + 0.1
+    parts = [range(first, CALLS, CALLERS) for first in range(CALLERS)]
+    return _at_once(lambda numbers: list(milliseconds(stack, call, numbers, starts_at)), parts)
+
+
+def _at_once(caller: Callable[[range], list[float]], parts: Sequence[range]) -> list[float]:
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return sorted(ms for took in pool.map(caller, parts) for ms in took)

@@ -33,16 +33,15 @@ _FIND = (
     "SELECT request_hash, status, headers, body FROM idempotent_answers"
     " WHERE tenant = %s AND request_key = %s"
 )
-_END = (
-    "UPDATE idempotent_answers SET status = %s, headers = %s, body = %s"
-    " WHERE tenant = %s AND request_key = %s"
-)
 # Each write takes a few of those away that are over, so that nothing else needs to.
-_FORGET = """
-    DELETE FROM idempotent_answers WHERE (tenant, request_key) IN (
-        SELECT tenant, request_key FROM idempotent_answers
-        WHERE begun_at < now() - interval '1 day' ORDER BY begun_at LIMIT 10
-        FOR UPDATE SKIP LOCKED)
+_END = """
+    WITH forgotten AS (
+        DELETE FROM idempotent_answers WHERE (tenant, request_key) IN (
+            SELECT tenant, request_key FROM idempotent_answers
+            WHERE begun_at < now() - interval '1 day' ORDER BY begun_at LIMIT 10
+            FOR UPDATE SKIP LOCKED))
+    UPDATE idempotent_answers SET status = %s, headers = %s, body = %s
+    WHERE tenant = %s AND request_key = %s
 """
 
 
@@ -116,4 +115,3 @@ def _end(connection: Connection, tenant: str, keyed: Keyed, answer: Response) ->
     headers = {name: value for name, value in answer.headers.items() if name in _KEPT_HEADERS}
     values = (answer.status_code, Jsonb(headers), bytes(answer.body), tenant, keyed.key)
     connection.execute(_END, values)
-    connection.execute(_FORGET)

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.money import display, earned_minor, is_currency, split_minor, text_of, to_minor
+from billing.money import (
+    amount_text,
+    display,
+    earned_minor,
+    is_currency,
+    split_minor,
+    text_of,
+    to_minor,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +91,20 @@ def test_knows_currencies_and_nothing_else() -> None:
     assert is_currency("USD")
     assert not is_currency("usd")
     assert not is_currency("XXX")
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "text"),
+    [
+        (0, "USD", "0.00"),
+        (-1, "USD", "-0.01"),
+        (1234560, "USD", "12345.60"),
+        (100_000, "JPY", "100000"),
+        (5, "KWD", "0.005"),
+        (-(10**17), "KWD", "-100000000000000.000"),
+    ],
+)
+def test_an_amount_in_json_has_all_decimals_of_its_currency(
+    minor: int, currency: str, text: str
+) -> None:
+    assert amount_text(minor, currency) == text
