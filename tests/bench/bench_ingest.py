@@ -1,5 +1,6 @@
 """What ingest costs: CPU of its processes per event or request, and latency, on real servers.
 
+Ingest, Kafka and the load share the cores; workers and ClickHouse wait meanwhile.
 Every request counted was acknowledged by the broker. The events: about 270 bytes as JSON, four
 members of data, 5,000 subjects. Each figure stands beside what it should be at most.
 """
@@ -174,11 +175,28 @@ async def open_loop(load: Load, port: int, connections: int, rate: float) -> Non
 
 @contextmanager
 def ingest_of(stack: EmbeddedStack, directory: Path) -> Iterator[tuple[IngestProcess, str]]:
-    """Yield an ingest process of one worker, and a key for it."""
+    """Yield an ingest process of one worker, and a key for it; the parts it needs none of wait."""
     addresses = stack.read()
     key = make_key(addresses, "bench")
-    with running(IngestProcess(addresses, directory, key)) as ingest:
+    with running(IngestProcess(addresses, directory, key)) as ingest, others_paused(stack):
         yield ingest, key
+
+
+@contextmanager
+def others_paused(stack: EmbeddedStack) -> Iterator[None]:
+    """Let only Kafka, Postgres and what was started beside the stack share the cores."""
+    others = [
+        psutil.Process(pid)
+        for name, pid in stack.read().pids.items()
+        if name not in {"kafka", "postgres"}
+    ]
+    for process in others:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in others:
+            process.resume()
 
 
 def cpu_seconds(ingest: IngestProcess) -> float:
