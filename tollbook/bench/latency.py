@@ -4,7 +4,9 @@ A probe is an event of a subject of its own, sent amid the rest. Its time runs f
 until a query of its window finds it.
 """
 
+import os
 import queue
+import signal
 import threading
 import time
 import uuid
@@ -22,6 +24,7 @@ from tollbook.usage_wiring import open_clickhouse
 
 EVENTS_PER_SECOND = 50_000
 P99_SECONDS_TARGET = 2.0
+RECOVERY_SECONDS_TARGET = 20.0
 _REQUEST_EVENTS = 500
 _SENDERS = 4
 _PROBE_SECONDS = 0.1
@@ -43,6 +46,34 @@ class _Probes:
 def measure_latency(stack: Stack, seconds: float) -> list[Figure]:
     """Send at a steady rate for so long; return how long probes took until a query found them."""
     create_meters(stack, _EVENT_TYPE, "bench_latency")
+    taken, where = _probe(stack, seconds)
+    p50, p99 = taken[len(taken) // 2], taken[len(taken) * 99 // 100]
+    return [
+        Figure("accepted to queryable, p50", p50, "s", where),
+        Figure("accepted to queryable, p99", p99, "s", where, P99_SECONDS_TARGET),
+    ]
+
+
+def measure_recovery(stack: Stack, seconds: float) -> Figure:
+    """Send on at that rate and kill a worker amid; return how long the slowest probe took.
+
+    The meters are those of `measure_latency`.
+    """
+    kill = threading.Timer(seconds / 3, os.kill, (stack.pids["worker-0"], signal.SIGKILL))
+    kill.start()
+    taken, where = _probe(stack, seconds)
+    kill.join()
+    return Figure(
+        "accepted to queryable, a worker killed amid, the slowest",
+        taken[-1],
+        "s",
+        where,
+        RECOVERY_SECONDS_TARGET,
+    )
+
+
+def _probe(stack: Stack, seconds: float) -> tuple[list[float], str]:
+    """Return what probes took in order, the patience for one never found, and what was sent."""
     probes = _Probes()
     poller = threading.Thread(target=_poll, args=(stack, probes))
     poller.start()
@@ -56,16 +87,7 @@ def measure_latency(stack: Stack, seconds: float) -> list[Figure]:
     )
     if probes.sent_at or not taken:
         taken.append(_PATIENCE_SECONDS)
-    return [
-        Figure("accepted to queryable, p50", taken[len(taken) // 2], "s", where),
-        Figure(
-            "accepted to queryable, p99",
-            taken[len(taken) * 99 // 100],
-            "s",
-            where,
-            P99_SECONDS_TARGET,
-        ),
-    ]
+    return taken, where
 
 
 def _send_all(stack: Stack, seconds: float, probes: _Probes) -> float:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from infra.embedded import control
 from tollbook.bench.figure import Figure
-from tollbook.bench.latency import measure_latency
+from tollbook.bench.latency import measure_latency, measure_recovery
 from tollbook.bench.load import Shape
 from tollbook.bench.metering import measure_metering
 from tollbook.bench.recount import measure_recount
@@ -30,6 +30,8 @@ def measure(console: Console, *, quick: bool) -> Iterator[Figure]:
         yield measure_recount(stack, shapes[0])
         console.print("accepted to queryable")
         yield from measure_latency(stack, 5 if quick else 30)
+        console.print("a worker is killed")
+        yield measure_recovery(stack, 6 if quick else 30)
     for workers in () if quick else (1, 4):
         with _stack(console, workers=workers) as stack:
             console.print(f"metering with {workers} workers")
