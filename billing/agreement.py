@@ -38,7 +38,7 @@ def check_subscriptions(
         was = before.subscriptions.get(key)
         if was is not None and key in billed:
             _check_billed(subscription, was, fault)
-            _check_charges_kept(subscription, was, before, after, fault)
+            _check_billed_items(subscription, was, (before, after), fault)
         _check_trial(subscription, after, fault)
     _check_currencies(declared, after)
     _check_overrides(declared, after)
@@ -164,10 +164,11 @@ def _check_billed(subscription: Subscription, was: Subscription, fault: Fault) -
         fault(f"it has been billed: its start does not move to later than {was.start}")
     if was.trial is None and subscription.trial is not None:
         fault("it has been billed: it cannot begin with a trial any more")
-    _check_billed_items(subscription, was, fault)
 
 
-def _check_billed_items(subscription: Subscription, was: Subscription, fault: Fault) -> None:
+def _check_billed_items(
+    subscription: Subscription, was: Subscription, facts: tuple[Facts, Facts], fault: Fault
+) -> None:
     known = {item.key: item for item in was.items}
     kept = {item.key for item in subscription.items}
     for key in known:
@@ -179,21 +180,18 @@ def _check_billed_items(subscription: Subscription, was: Subscription, fault: Fa
             fault(f"item {item.key} is added to what has been billed: say since when with start:")
         elif before is not None:
             _check_billed_item(item, before, fault)
+            if before.price_book == item.price_book:
+                _check_charges_kept(item, before, facts, fault)
 
 
-def _check_charges_kept(
-    subscription: Subscription, was: Subscription, before: Facts, after: Facts, fault: Fault
-) -> None:
+def _check_charges_kept(item: Item, was: Item, facts: tuple[Facts, Facts], fault: Fault) -> None:
     """See that a charge that may have been billed is in a version that an item had at any time."""
-    known = {item.key: item for item in was.items}
-    for item in subscription.items:
-        if item.key in known and known[item.key].price_book == item.price_book:
-            gone = set(before.charge_keys(known[item.key])) - set(after.charge_keys(item))
-            for key in sorted(gone):
-                fault(
-                    f"item {item.key} has been billed by charge {key}, which its versions no longer"
-                    " have: say with from: since when another one prices it"
-                )
+    before, after = facts
+    for key in sorted(set(before.charge_keys(was)) - set(after.charge_keys(item))):
+        fault(
+            f"item {item.key} has been billed by charge {key}, which its versions no longer"
+            " have: say with from: since when another one prices it"
+        )
 
 
 def _check_billed_item(item: Item, was: Item, fault: Fault) -> None:

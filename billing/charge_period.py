@@ -13,7 +13,7 @@ from msgspec import Struct
 from billing.charge import Charge
 from billing.customer import Item, Subscription
 from billing.discount import Discount
-from billing.facts import LATEST, Facts, in_force
+from billing.facts import LATEST, Facts, in_force, paused_within
 from billing.money import Rounding, text_of
 from billing.override import priced_parts, with_included
 from billing.period import Period, last_date, local_date, midnight
@@ -271,11 +271,7 @@ class Terms:
     ) -> list[Piece]:
         """Cut a part where the quantity of seats changes, and where it is paused."""
         start, end = within
-        pauses = [
-            (max(since, start), end if until is None else min(until, end))
-            for since, until in self.subscription.paused(self.zone)
-            if since < end and (until is None or start < until)
-        ]
+        pauses = paused_within(self.subscription, self.zone, start, end)
         if not priced[1].is_time:
             idle = sum(self._place(period, b) - self._place(period, a) for a, b in pauses)
             return [self._piece(period, within, priced, idle=idle)]

@@ -1,6 +1,6 @@
 """What is known as of a revision: price books, customers, subscriptions and who owns a subject."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
@@ -114,18 +114,29 @@ def spans(facts: Facts, subscription: Subscription, start: datetime, end: dateti
             since if owned.start is None else max(since, owned.start),
             until if owned.end is None else min(until, owned.end),
         )
-        for since, until in _not_paused(subscription.paused(zone), lower, upper)
+        for since, until in _between(paused_within(subscription, zone, lower, upper), lower, upper)
         for owned in facts.assignments.get(subscription.customer, ())
         if owned.subscription in (None, subscription.key) and owned.overlaps(since, until)
     ]
 
 
-def _not_paused(
-    pauses: Sequence[tuple[datetime, datetime | None]], start: datetime, end: datetime
+def paused_within(
+    subscription: Subscription, zone: ZoneInfo, start: datetime, end: datetime
+) -> list[tuple[datetime, datetime]]:
+    """Return the parts of an interval in which a subscription is paused, in order."""
+    return [
+        (max(since, start), end if until is None else min(until, end))
+        for since, until in subscription.paused(zone)
+        if since < end and (until is None or start < until)
+    ]
+
+
+def _between(
+    pauses: Iterable[tuple[datetime, datetime]], start: datetime, end: datetime
 ) -> Iterator[tuple[datetime, datetime]]:
     for since, until in pauses:
-        if start < min(since, end):
-            yield start, min(since, end)
-        start = end if until is None else max(start, until)
+        if start < since:
+            yield start, since
+        start = until
     if start < end:
         yield start, end

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from infra.embedded.errors import StackError
 from tollbook.command_group import group
-from tollbook.invoice_commands import invoice_parts, invoice_table
+from tollbook.invoice_commands import invoice_table, list_documents, show_document
 from tollbook.screen import Cell, Column, amounts, bold, count_of, grouped, show, table_of
 from tollbook.stack_file import DEFAULT_DATA_DIR, read_stack
 from tollbook.wallet_tables import wallet_table
@@ -100,17 +100,8 @@ def list_notes(
     as_json: AsJson = False,
 ) -> None:
     """List credit notes."""
-    from billing.postgres_reports import invoices  # noqa: PLC0415
-    from tollbook.billing_wiring import open_database  # noqa: PLC0415
-
-    stack = read_stack(data_dir.resolve())
     chosen = {"document_type": "credit_note"} | ({"customer": customer} if customer else {})
-    with open_database(stack) as connection:
-        found = invoices(connection, stack.tenant, chosen, limit=_LISTED_MAX)
-    if as_json:
-        print(json.dumps(found))
-    else:
-        show(invoice_table(found) if found else "No credit notes.")
+    list_documents(chosen, data_dir, as_json=as_json)
 
 
 def show_note(
@@ -121,18 +112,7 @@ def show_note(
     as_json: AsJson = False,
 ) -> None:
     """Show one credit note line by line."""
-    from billing.postgres_reports import invoice  # noqa: PLC0415
-    from tollbook.billing_wiring import open_database  # noqa: PLC0415
-
-    stack = read_stack(data_dir.resolve())
-    with open_database(stack) as connection:
-        found = invoice(connection, stack.tenant, number)
-    if found is None or found["document_type"] != "credit_note":
-        raise StackError(f"there is no credit note {number}", "See `tollbook credit-note list`.")
-    if as_json:
-        print(json.dumps(found))
-        return
-    show(*invoice_parts(found, trace=trace))
+    show_document("credit note", number, data_dir, trace=trace, as_json=as_json)
 
 
 def create_subscription(

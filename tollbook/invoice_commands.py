@@ -41,17 +41,22 @@ def list_invoices(
     as_json: AsJson = False,
 ) -> None:
     """List invoices and credit notes."""
+    list_documents({} if customer is None else {"customer": customer}, data_dir, as_json=as_json)
+
+
+def list_documents(chosen: Mapping[str, str], data_dir: Path, *, as_json: bool) -> None:
+    """Print the documents that filters choose."""
     from billing.postgres_reports import invoices  # noqa: PLC0415
     from tollbook import billing_wiring as wiring  # noqa: PLC0415
 
     stack = read_stack(data_dir.resolve())
     with wiring.open_database(stack) as connection:
-        chosen = {} if customer is None else {"customer": customer}
         rows = invoices(connection, stack.tenant, chosen, limit=1_000_000)
     if as_json:
         print(json.dumps(rows))
-    else:
-        show(invoice_table(rows) if rows else "No invoices.")
+        return
+    nothing = "No credit notes." if "document_type" in chosen else "No invoices."
+    show(invoice_table(rows) if rows else nothing)
 
 
 def show_invoice(
@@ -62,14 +67,21 @@ def show_invoice(
     as_json: AsJson = False,
 ) -> None:
     """Show one invoice line by line."""
+    show_document("invoice", number, data_dir, trace=trace, as_json=as_json)
+
+
+def show_document(kind: str, number: str, data_dir: Path, *, trace: bool, as_json: bool) -> None:
+    """Print an invoice or a credit note; of kind `credit note` only the latter."""
     from billing.postgres_reports import invoice  # noqa: PLC0415
     from tollbook import billing_wiring as wiring  # noqa: PLC0415
 
     stack = read_stack(data_dir.resolve())
     with wiring.open_database(stack) as connection:
         found = invoice(connection, stack.tenant, number)
-    if found is None:
-        raise StackError(f"there is no invoice {number}", "See `tollbook invoice list`.")
+    is_other = kind == "credit note" and found and found["document_type"] != "credit_note"
+    if found is None or is_other:
+        command = f"tollbook {kind.replace(' ', '-')} list"
+        raise StackError(f"there is no {kind} {number}", f"See `{command}`.")
     if as_json:
         print(json.dumps(found))
         return
