@@ -92,3 +92,11 @@ def test_wallets_are_of_their_tenant_and_analysts_only_read_them(client: TestCli
     assert [one["key"] for one in get(client, f"{PATH}?customer=UA", "tb_analyst")["items"]] == [
         "ua"
     ]
+
+
+def test_wallets_are_compared_with_the_books_of_their_tenant(client: TestClient) -> None:
+    found = get(client, "/v1/ledger/wallets", "tb_analyst")
+    [prepaid] = [one for one in found["accounts"] if one["account"] == "prepaid_credit"]
+    assert (prepaid["customer"], prepaid["agrees"], found["faults"]) == ("UA", True, [])
+    assert prepaid["wallets"] == prepaid["ledger"] != "0.00"
+    assert get(client, "/v1/ledger/wallets", "tb_other") == {"accounts": [], "faults": []}

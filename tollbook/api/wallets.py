@@ -135,9 +135,17 @@ class Void(BaseModel):
     reason: Reason = "voided"
 
 
+class WalletsCheck(BaseModel):
+    """What wallets hold against what the books say, per balance, and where the two differ."""
+
+    accounts: list[dict[str, str | bool]]
+    faults: list[str]
+
+
 def add_wallets(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> None:
     """Add the routes."""
     _add_wallets(router, asker)
+    _add_check(router, asker)
     _add_grants(router, asker)
     _add_holds(router, asker)
 
@@ -195,6 +203,13 @@ def _add_wallets(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> No
         _known(asked, key)
         payment, until = given.payment, given.expires_at
         return _write(asked, lambda writer: grants.top_up(writer, key, payment, until), 201)
+
+
+def _add_check(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> None:
+    @router.get("/ledger/wallets", tags=["ledger"], response_model=WalletsCheck)
+    def check_wallets(asked: Annotated[Asked, Depends(asker)]) -> Response:
+        """Compare all wallets with the books; without faults the two agree."""
+        return answer(reports.reconcile(asked.connection, asked.tenant))
 
 
 def _add_grants(router: APIRouter, asker: Callable[..., Iterator[Asked]]) -> None:
