@@ -1,5 +1,6 @@
 """How terms cut a charge's period: from when to when, why, and by whose calendar."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -115,6 +116,14 @@ PERIODS = {
         ),
         [("04-01", "04-11", "", "agreed prices"), ("04-11", "05-01", "agreed prices", "")],
     ),
+    "a price is agreed from the day of the end on": (
+        agreed(
+            "{key: a, price_book: book,"
+            " overrides: [{charge: fee, from: 2013-04-11, amount: '3'}]}",
+            end="2013-04-11",
+        ),
+        [("04-01", "04-11", "", "the subscription ends")],
+    ),
     "another version prices it": (
         agreed(
             "{key: a, price_book: book, version: [{version: 2}, {from: 2013-04-11, version: 1}]}"
@@ -174,6 +183,7 @@ def test_a_trial_with_an_allowance_is_one_period_until_its_end_or_that_of_all() 
         period = periods_of(agreed(trial=trial, end=end), "calls")[0]
         assert cut(period) == [("04-01", last, "", "")]
         assert period.period.starts_at == datetime(2013, 4, 1, 4, tzinfo=UTC)
+        assert period.period.ends_at == datetime(2013, 4, int(last[3:]), 4, tzinfo=UTC)
     own = "{key: b, price_book: book}, {key: a, price_book: book, end: 2013-04-04}"
     found = periods_of(agreed(own, trial=trial), "calls")
     assert [cut(one) for one in found] == [[("04-01", "04-04", "", "")]]
@@ -220,15 +230,16 @@ def test_what_is_billed_and_is_no_more_is_a_piece_without_length_that_says_why(
 
 
 def test_a_period_names_the_version_of_the_terms_that_cut_it() -> None:
-    facts = agreed()
+    facts = facts_of(METERS, before=agreed())
     assert {one.terms for one in periods_of(facts)} == {1}
     anew = facts_of(
         "subscriptions: [{key: S, customer: C, start: 2013-04-01, end: 2013-06-01,"
         " items: [{key: a, price_book: book}]}]",
         before=facts,
     )
-    assert anew.agreed["S"] == (2, 2)
+    assert anew.agreed["S"] == (2, 3)
     assert {one.terms for one in periods_of(anew)} == {2}
+    assert {one.terms for one in periods_of(replace(anew, agreed={}))} == {0}
 
 
 def test_a_new_price_takes_effect_within_a_period_where_its_parts_add_up() -> None:
