@@ -158,6 +158,10 @@ def test_a_version_prices_the_periods_from_its_first_day_by_the_customers_calend
         assert (period.pieces[0].starts_on, period.pieces[0].ends_on) == dates
 
 
+def test_a_charge_that_the_next_version_lacks_has_no_periods_under_it() -> None:
+    assert [one.period.starts_on.month for one in periods_of(agreed(), "desks")] == [4]
+
+
 def test_seats_are_those_since_the_last_change_and_cut_their_fee() -> None:
     changes = "[{quantity: '2'}, {from: 2013-04-11, quantity: '3'}]"
     facts = agreed(f"{{key: a, price_book: book, quantities: {{desks: {changes}}}}}")
@@ -213,6 +217,8 @@ def test_what_is_billed_and_not_credited_at_the_end_stays_whole() -> None:
     assert cut(again(kept, stored)) == [APRIL]
     ended = agreed(end="2013-04-11")
     assert cut(again(ended, stored)) == [("04-01", "04-11", "", "the subscription ends")]
+    cheap = "{key: a, price_book: book, overrides: [{charge: fee, from: 2013-04-11, amount: '3'}]}"
+    assert cut(again(agreed(cheap, end="2013-04-11"), stored)) == cut(again(ended, stored))
     item = agreed("{key: a, price_book: book, end: 2013-04-11}", credit_unused="false")
     assert cut(again(item, stored)) == [("04-01", "04-11", "", "a ends")]
 

@@ -63,17 +63,28 @@ def test_an_end_at_midnight_is_that_of_the_same_day() -> None:
     ]
 
 
-def test_the_clock_of_the_machine_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    start, end = (datetime(2013, 3, 4, hour, tzinfo=PARIS) for hour in (7, 21))
-    found = bands_between(BANDS, "Europe/Paris", start, end)
-    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+@pytest.mark.parametrize(
+    ("machine", "hours", "names"),
+    [
+        ("Pacific/Kiritimati", (13, 21), ["peak", "other"]),
+        ("Pacific/Pago_Pago", (7, 9), ["other", "peak"]),
+    ],
+)
+def test_the_clock_of_the_machine_does_not_matter(
+    machine: str, hours: tuple[int, int], names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is another day there than in Paris, or still is."""
+    start, end = (datetime(2013, 3, 4, hour, tzinfo=PARIS) for hour in hours)
+    monkeypatch.setenv("TZ", machine)
     time.tzset()
     try:
-        assert bands_between(BANDS, "Europe/Paris", start, end) == found
+        found = bands_between(BANDS, "Europe/Paris", start, end)
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert [name for name, _, _ in found] == ["other", "peak", "other"]
+    assert [name for name, _, _ in found] == names
+    assert found[0][2] == found[1][1]
+    assert found[1][1].tzinfo is UTC
 
 
 def holds(band: Band, local: datetime) -> bool:
