@@ -9,19 +9,7 @@ import os
 import sys
 
 from ingest import linux_workers
-
-
-class _WithoutPandas:
-    """Makes pandas look absent.
-
-    Arrow loads it at the first conversion wherever it is installed: up to a second and 60 MB in
-    each worker, for nothing that is used here.
-    """
-
-    @staticmethod
-    def find_spec(name: str, _path: object, _target: object = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError("kept out of ingest", name=name)
+from ingest.without_pandas import keep_out_pandas
 
 
 def main() -> int:
@@ -31,7 +19,7 @@ def main() -> int:
     if parent is None:
         return _run_parent()
     linux_workers.die_with_parent(int(parent))
-    sys.meta_path.insert(0, _WithoutPandas)
+    keep_out_pandas()
     # The parent stays small: only workers load the servers' machinery.
     from ingest.uvloop_worker import WorkerSettings, run_worker  # noqa: PLC0415
 

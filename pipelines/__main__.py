@@ -22,6 +22,7 @@ import psycopg
 from bytewax.errors import BytewaxRuntimeError
 from bytewax.run import cli_main
 
+from pipelines import plain_members, siphash  # noqa: F401 - compiled: load before any event comes
 from pipelines.bytewax_dataflow import Worker, build_dataflow
 from pipelines.clickhouse_archive import ClickHouseArchive
 from pipelines.clickhouse_corrections import ClickHouseCorrections

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -22,8 +22,10 @@ from pipelines.decimals import column_of, limbs_of, summed
 from pipelines.derived import Derived, Faults
 from pipelines.extract import Column, Kind, extract
 from pipelines.meter import MeterDefinition, is_path
-from pipelines.plain_members import PlainMember, plain_members
 from pipelines.values import EXACT, MISSING, TEXT_LENGTH_MAX, Codes
+
+if TYPE_CHECKING:
+    from pipelines.plain_members import PlainMember
 
 _CODES_MAX = 1 << 62
 _TOO_LONG = f"longer than {TEXT_LENGTH_MAX} characters"
@@ -137,7 +139,7 @@ class _Stream:
     """The events of one tenant and its types, and what their meters read of them."""
 
     table: Any
-    plain: Mapping[str, PlainMember]
+    plain: "Mapping[str, PlainMember]"
     """Members that could be read at once."""
     columns: Callable[[], Mapping[str, Column]]
     """Reads what stands at each path, once."""
@@ -153,6 +155,9 @@ class _Stream:
 
     @classmethod
     def read(cls, table: Any, meters: Sequence[ActiveMeter]) -> "_Stream":
+        # Loading what is compiled takes a second: commands that fold no events do without.
+        from pipelines.plain_members import plain_members  # noqa: PLC0415
+
         kinds: dict[str, Kind] = {}
         for meter in meters:
             for path, kind in _paths(meter.definition):

@@ -4,13 +4,11 @@ The identity is (tenant, source, id), hashed under a secret seed, which keeps se
 collisions. No time is in it: a resend without a time is still the same event.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-
-from pipelines.siphash import row_hashes
-from pipelines.text_columns import texts_of
 
 IDENTITY_BYTES = 16
 BODY_HASH_BYTES = 8
@@ -21,9 +19,8 @@ def identities(events: Any, seed: int) -> Any:
 
     `events` is an Arrow table with the columns of `ingest.topic.EVENT_SCHEMA`.
     """
-    columns = tuple(texts_of(events.column(name)) for name in ("tenant", "source", "id"))
-    nothing = np.zeros(events.num_rows, np.int64)
-    return row_hashes(columns, nothing, np.uint64(seed), np.uint64(0)).view(np.uint8)
+    columns = [events.column(name) for name in ("tenant", "source", "id")]
+    return _hashed(columns, np.zeros(events.num_rows, np.int64), seed)
 
 
 def identity_of(tenant: str, source: str, event_id: str, seed: int) -> bytes:
@@ -40,8 +37,16 @@ def body_hashes(events: Any) -> Any:
     space; the order of members counts.
     """
     names = ("type", "subject", "data", "extensions")
-    columns = tuple(texts_of(events.column(name)) for name in names)
+    columns = [events.column(name) for name in names]
     times = events.column("time").cast(pa.int64()).to_numpy()
     sent = np.where(events.column("time_stamped").to_numpy(), -1, times)
-    hashes = row_hashes(columns, sent, np.uint64(0), np.uint64(0))
-    return hashes.view(np.uint8)[:, :BODY_HASH_BYTES]
+    return _hashed(columns, sent, 0)[:, :BODY_HASH_BYTES]
+
+
+def _hashed(columns: Iterable[Any], numbers: Any, seed: int) -> Any:
+    # Loading what is compiled takes a second: commands that hash no events do without.
+    from pipelines.siphash import row_hashes  # noqa: PLC0415
+    from pipelines.text_columns import texts_of  # noqa: PLC0415
+
+    texts = tuple(texts_of(column) for column in columns)
+    return row_hashes(texts, numbers, np.uint64(seed), np.uint64(0)).view(np.uint8)

@@ -8,6 +8,7 @@ import click
 import typer
 
 from infra.embedded.errors import StackError
+from ingest.without_pandas import keep_out_pandas
 from tollbook import (
     billing_commands,
     clock_commands,
@@ -90,6 +91,7 @@ def _options(
 
 def main() -> None:
     """Run one command; an expected error is one line and status 1, without a traceback."""
+    keep_out_pandas()
     try:
         build()(prog_name="tollbook")
     except StackError as error:

@@ -6,6 +6,7 @@ import sys
 
 import uvicorn
 
+from ingest.without_pandas import keep_out_pandas
 from tollbook.api.application import build_app
 
 _SWITCH_SECONDS = 0.0005
@@ -14,6 +15,7 @@ _SWITCH_SECONDS = 0.0005
 
 def main() -> None:
     """Serve until told to stop."""
+    keep_out_pandas()
     app = build_app(os.environ)
     # The routes and their schemas stay for ever: no collection looks through them again.
     gc.collect()
