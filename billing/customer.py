@@ -176,6 +176,10 @@ class Trial(BaseModel):
     ends: Date | None = None
     """The first day after it."""
     then: Literal["active", "past_due", "canceled"] = "active"
+    payment_method: Literal["not_needed", "needed", "given"] = "not_needed"
+    """Whether `then` follows only with a payment method, and whether there is one by now."""
+    without: Literal["past_due", "canceled"] = "past_due"
+    """What follows it where a payment method is needed and none was given."""
     remind_days: tuple[Annotated[int, Field(ge=0, le=3660)], ...] = Field((), max_length=10)
     """How many days before its end an event reminds of it."""
     again: bool = False
@@ -190,6 +194,11 @@ class Trial(BaseModel):
         if (self.days is None) == (self.ends is None):
             raise ValueError("a trial has either days, or the day it ends")
         return self
+
+    @property
+    def outcome(self) -> Literal["active", "past_due", "canceled"]:
+        """What follows it, as things stand."""
+        return self.without if self.payment_method == "needed" else self.then
 
 
 _MONTH_DAYS = frozenset(str(day) for day in range(1, 32))
@@ -279,7 +288,7 @@ class Subscription(BaseModel):
         One that ends as it starts was canceled before it began, and is never billed.
         """
         end = None if self.end is None else self.point(self.end, zone)
-        if self.trial is not None and self.trial.then == "canceled":
+        if self.trial is not None and self.trial.outcome == "canceled":
             lapse = midnight(self.billed_from, zone)
             return lapse if end is None else min(end, lapse)
         return end

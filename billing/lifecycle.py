@@ -104,8 +104,8 @@ def work_of(subscription: Subscription, zone: ZoneInfo, state: State) -> list[Wo
         reminders = {ends_on - timedelta(days=days) for days in trial.remind_days}
         begun = [on for on in sorted(reminders) if on >= subscription.start]
         found += [Work(key, midnight(on, zone), "remind") for on in begun]
-        if trial.then != "canceled":
-            kind = "convert" if trial.then == "active" else "lapse"
+        if trial.outcome != "canceled":
+            kind = "convert" if trial.outcome == "active" else "lapse"
             found.append(Work(key, midnight(ends_on, zone), kind))
     end = end_of(subscription, zone)
     if state != "canceled":

@@ -26,6 +26,7 @@ from billing.verbs import (
     paused,
     resumed,
     uncanceled,
+    with_payment_method,
     with_replacement,
     with_seats,
     with_trial_until,
@@ -90,12 +91,22 @@ def undo_cancel(
 
 
 def set_trial_end(
-    writer: Writer, key: str, when: When, reason: str, expected: int | None = None
+    writer: Writer,
+    key: str,
+    when: When | None,
+    reason: str,
+    expected: int | None = None,
+    *,
+    payment_method: bool = False,
 ) -> dict[str, Any]:
-    """Let a trial end on another day; now, it converts at once."""
+    """Let a trial end on another day, now at once, and say that there is a payment method."""
 
     def change(terms: Subscription, facts: Facts, at: datetime) -> Subscription:
         today = local_date(at, facts.zone_of(terms))
+        if payment_method:
+            terms = with_payment_method(terms, today)
+        if when is None:
+            return terms
         return with_trial_until(terms, day_of(when, terms, facts, at), today)
 
     return _change(writer, key, change, reason, expected)

@@ -67,8 +67,21 @@ def with_trial_until(subscription: Subscription, on: date, today: date) -> Subsc
         raise VerbError(f"{on} is over: its trial can end today or later")
     if on <= subscription.start:
         return subscription.model_copy(update={"trial": None})
+    if on == today and trial.payment_method == "needed":
+        raise VerbError("it converts with a payment method only: say that there is one first")
     then = "active" if on == today else trial.then
     changed = trial.model_copy(update={"days": None, "ends": on, "then": then})
+    return subscription.model_copy(update={"trial": changed})
+
+
+def with_payment_method(subscription: Subscription, today: date) -> Subscription:
+    """Return the terms of a trial for which there is a payment method now."""
+    trial = subscription.trial
+    if trial is None or subscription.billed_from <= today:
+        raise VerbError("it has no trial that goes on")
+    if trial.payment_method != "needed":
+        raise VerbError(f"its trial says that a payment method is {trial.payment_method}")
+    changed = trial.model_copy(update={"payment_method": "given"})
     return subscription.model_copy(update={"trial": changed})
 
 

@@ -88,21 +88,28 @@ def undo_cancel(
 
 def trial(
     key: Key,
-    ends: Annotated[str, typer.Option(help="now, or the first day after it.")],
+    ends: Annotated[str | None, typer.Option(help="now, or the first day after it.")] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     *,
+    payment_method: Annotated[
+        bool, typer.Option("--payment-method", help="There is a payment method now.")
+    ] = False,
     reason: Reason = "asked for",
     version: Version = None,
     preview: Preview = False,
     through: Through = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a trial end on another day; now, it converts at once."""
+    """Let a trial end on another day, or say that there is the payment method that it needs."""
     from billing import postgres_verbs as verbs  # noqa: PLC0415
 
-    when = _when(ends)
+    if ends is None and not payment_method:
+        raise typer.BadParameter("say when it --ends, or that there is a --payment-method")
+    when = None if ends is None else _when(ends)
     asked = _Asked(data_dir, key, as_json, preview, through)
-    asked.do(lambda w: verbs.set_trial_end(w, key, when, reason, version))
+    asked.do(
+        lambda w: verbs.set_trial_end(w, key, when, reason, version, payment_method=payment_method)
+    )
 
 
 def seats(

@@ -103,6 +103,18 @@ def test_what_cannot_be_done_is_refused_with_its_reason(client: TestClient) -> N
     assert (late.status_code, get(client, "/v1/clock")["virtual"]) == (409, False)
 
 
+def test_a_trial_that_needs_a_payment_method_goes_on_once_there_is_one(client: TestClient) -> None:
+    needed = {"days": 14, "payment_method": "needed", "without": "canceled"}
+    made = call(client, "POST", PATH, {"key": "T", **TERMS, "trial": needed}).json()
+    assert made["cancel_at"][:10] == "2031-01-29"
+    assert call(client, "POST", f"{PATH}/T/trial", {}, if_match="*").status_code == 422
+    given = {"payment_method": "given"}
+    kept = call(client, "POST", f"{PATH}/T/trial", given, if_match="*").json()
+    assert (kept["cancel_at"], kept["trial"]["payment_method"]) == (None, "given")
+    again = call(client, "POST", f"{PATH}/T/trial", given, if_match="*")
+    assert (again.status_code, "is given" in again.json()["detail"]) == (409, True)
+
+
 def _lived(make: Make, name: str, spans: list[str]) -> tuple[dict[str, list[Any]], list[Any]]:
     """Live through a year and a bit by a clock of its own; returns what was billed, and moved."""
     dsn, connection = make(name)

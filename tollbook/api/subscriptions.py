@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from fastapi import APIRouter, Body, Depends, Path, Query
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from billing import postgres_verbs as verbs
 from billing.charge import Amount, Key
@@ -84,9 +84,16 @@ class Cancellation(_Verb):
 
 
 class EndOfTrial(_Verb):
-    """When a trial ends."""
+    """When a trial ends, or that there is the payment method that it needs."""
 
-    ends: Literal["now"] | date
+    ends: Literal["now"] | date | None = None
+    payment_method: Literal["given"] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.ends is None and self.payment_method is None:
+            raise ValueError("say when it ends, or that a payment_method is given")
+        return self
 
 
 class Seats(_Verb):
@@ -217,8 +224,13 @@ def _add_verbs(
 
     @router.post("/subscriptions/{key}/trial", **changed)
     def set_subscription_trial(do: do_of, key: _Key, given: EndOfTrial) -> Response:
-        """Let a trial end on another day; now, it converts at once."""
-        return do(lambda w: verbs.set_trial_end(w, key, given.ends, given.reason))
+        """Let a trial end on another day, or say that there is a payment method."""
+        has_method = given.payment_method is not None
+        return do(
+            lambda w: verbs.set_trial_end(
+                w, key, given.ends, given.reason, payment_method=has_method
+            )
+        )
 
     @router.post("/subscriptions/{key}/seats", **changed)
     def set_subscription_seats(do: do_of, key: _Key, given: Seats) -> Response:

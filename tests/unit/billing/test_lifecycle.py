@@ -9,7 +9,7 @@ import pytest
 from billing.clock import later
 from billing.customer import Subscription
 from billing.lifecycle import MOVES, ORDER, State, Work, first_state, moved_by, work_of
-from billing.verbs import VerbError, with_trial_until
+from billing.verbs import VerbError, with_payment_method, with_trial_until
 from tests.unit.billing.test_run import BOOK, CUSTOMERS
 from tests.unit.billing.world import METERS, faults_of
 
@@ -53,6 +53,37 @@ def test_a_trial_is_reminded_of_ends_and_leads_where_it_says() -> None:
     lapsing = subscription(trial={"ends": "2013-01-15", "then": "canceled"}, end="2013-12-31")
     work = [(each.kind, each.due_at.day) for each in work_of(lapsing, NEW_YORK, "trialing")]
     assert work == [("end", 15)]
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({}, "convert"),
+        ({"payment_method": "needed"}, "lapse"),
+        ({"payment_method": "needed", "without": "canceled"}, "end"),
+        ({"payment_method": "given", "without": "canceled"}, "convert"),
+        ({"payment_method": "given", "then": "past_due"}, "lapse"),
+    ],
+)
+def test_where_a_trial_leads_hangs_on_the_payment_method_that_it_needs(
+    given: dict[str, str], kind: str
+) -> None:
+    one = subscription(trial={"days": 14, **given})
+    assert [each.kind for each in work_of(one, NEW_YORK, "trialing")] == [kind]
+
+
+def test_a_payment_method_is_given_once_where_it_is_needed_and_before_the_trial_ends() -> None:
+    today = date(2013, 1, 10)
+    one = subscription(trial={"days": 14, "payment_method": "needed", "without": "canceled"})
+    assert one.end_at(NEW_YORK) == utc(2013, 1, 15, 5)
+    with pytest.raises(VerbError, match="with a payment method only"):
+        with_trial_until(one, today, today)
+    ready = with_payment_method(one, today)
+    assert (ready.end_at(NEW_YORK), ready.billed_from) == (None, date(2013, 1, 15))
+    assert with_trial_until(ready, today, today).billed_from == today
+    for terms, day in ((ready, today), (one, date(2013, 1, 15)), (subscription(), today)):
+        with pytest.raises(VerbError):
+            with_payment_method(terms, day)
 
 
 def test_a_trial_is_extended_or_converts_now_while_it_goes_on() -> None:
