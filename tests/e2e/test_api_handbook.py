@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.e2e.api_world import billed_world, get
 from tests.embedded_stack import EmbeddedStack
-from tollbook import customer_commands
+from tollbook import customer_commands, invoice_commands
 from tollbook.cli import build
 from tollbook.stack_file import Stack
 
@@ -197,7 +197,8 @@ def test_customers_and_notes_are_shown_by_commands(
 ) -> None:
     dsn = make_conninfo(stack.read().postgres_dsn, dbname=NAME)
     known = Stack("", "", "", dsn, "", "", "default", "", {})
-    monkeypatch.setattr(customer_commands, "read_stack", lambda _: known)
+    for commands in (customer_commands, invoice_commands):
+        monkeypatch.setattr(commands, "read_stack", lambda _: known)
 
     def run(*words: str) -> str:
         done = CliRunner().invoke(build(), list(words), catch_exceptions=False)
