@@ -127,9 +127,11 @@ def _fill(text, rows, homes, events, bodies, begins, records, words, halves):
         offsets, times, _ = _fixed_sizes(events[home])
         for field in range(fields):
             to = body + reached[home, field]
-            for at in range(rows[row, 2 * field], rows[row, 2 * field + 1]):
-                records[to] = text[at]
-                to += 1
+            # Places without a sign spare looks at whether they count from the end.
+            shift = np.uint64(to - rows[row, 2 * field])
+            for at in range(np.uint64(rows[row, 2 * field]), np.uint64(rows[row, 2 * field + 1])):
+                records[at + shift] = text[at]
+            to += rows[row, 2 * field + 1] - rows[row, 2 * field]
             reached[home, field] = to - body
             offset = to - body - begins[home, field]
             halves[(body + field * offsets) // 4 + number + 1] = offset

@@ -55,10 +55,16 @@ compiled = njit(cache=True, nogil=True)
 
 
 @compiled
+def _byte(text, at):
+    """Return a byte; a place without a sign spares a look at whether it counts from the end."""
+    return text[np.uint64(at)]
+
+
+@compiled
 def _starts_with(text, at, word):
     """Return where a word ends that stands at a place, or UNUSUAL."""
     for byte in word:
-        if text[at] != byte:
+        if _byte(text, at) != byte:
             return UNUSUAL
         at += 1
     return at
@@ -66,7 +72,12 @@ def _starts_with(text, at, word):
 
 @compiled
 def _after_space(text, at):
-    while text[at] == 32 or text[at] == 10 or text[at] == 13 or text[at] == 9:
+    while (
+        _byte(text, at) == 32
+        or _byte(text, at) == 10
+        or _byte(text, at) == 13
+        or _byte(text, at) == 9
+    ):
         at += 1
     return at
 
@@ -84,14 +95,14 @@ def _hex(byte):
 @compiled
 def _after_escape(text, at):
     """Return the place after an escape; surrogates are unusual."""
-    kind = text[at + 1]
+    kind = _byte(text, at + 1)
     if kind in (34, 92, 47, 98, 102, 110, 114, 116):  # "\/bfnrt
         return at + 2
     if kind != 117:
         return UNUSUAL
     code = 0
     for place in range(at + 2, at + 6):
-        digit = _hex(np.int64(text[place]))
+        digit = _hex(np.int64(_byte(text, place)))
         if digit < 0:
             return UNUSUAL
         code = 16 * code + digit
@@ -104,11 +115,11 @@ def _after_escape(text, at):
 def _after_string(text, at):
     """Return the place after a string that opens before `at`, or UNUSUAL."""
     while True:
-        while not _IN_STRING[text[at]]:
+        while not _IN_STRING[_byte(text, at)]:
             at += 1
-        if text[at] == _QUOTE:
+        if _byte(text, at) == _QUOTE:
             return at + 1
-        if text[at] != _BACKSLASH:
+        if _byte(text, at) != _BACKSLASH:
             return UNUSUAL
         at = _after_escape(text, at)
         if at < 0:
@@ -120,17 +131,17 @@ def _name_end(text, at):
     """Return where a name ends that begins at `at`: not empty, no escape, no control character."""
     begin = at
     while True:
-        while not _IN_NAME[text[at]]:
+        while not _IN_NAME[_byte(text, at)]:
             at += 1
-        if text[at] != _LATIN_CONTROLS or text[at + 1] < _LATIN_TEXT:
+        if _byte(text, at) != _LATIN_CONTROLS or _byte(text, at + 1) < _LATIN_TEXT:
             break
         at += 1
-    if text[at] != _QUOTE or at == begin:
+    if _byte(text, at) != _QUOTE or at == begin:
         return UNUSUAL
     characters = at - begin
     if characters > NAME_CHARS_MAX:
         for place in range(begin, at):
-            characters -= (text[place] & 0xC0) == 0x80
+            characters -= (_byte(text, place) & 0xC0) == 0x80
     return at if characters <= NAME_CHARS_MAX else UNUSUAL
 
 
@@ -138,21 +149,21 @@ def _name_end(text, at):
 def _after_digits(text, at):
     """Return the place after one or more digits, or UNUSUAL."""
     begin = at
-    while 48 <= text[at] <= 57:
+    while 48 <= _byte(text, at) <= 57:
         at += 1
     return at if at > begin else UNUSUAL
 
 
 @compiled
 def _after_number(text, at):
-    if text[at] == 45:  # -
+    if _byte(text, at) == 45:  # -
         at += 1
-    at = at + 1 if text[at] == 48 else _after_digits(text, at)
-    if at > 0 and text[at] == 46:  # .
+    at = at + 1 if _byte(text, at) == 48 else _after_digits(text, at)
+    if at > 0 and _byte(text, at) == 46:  # .
         at = _after_digits(text, at + 1)
-    if at > 0 and text[at] | 32 == 101:  # e
+    if at > 0 and _byte(text, at) | 32 == 101:  # e
         at += 1
-        if text[at] == 43 or text[at] == 45:
+        if _byte(text, at) == 43 or _byte(text, at) == 45:
             at += 1
         at = _after_digits(text, at)
     return at
@@ -161,7 +172,7 @@ def _after_number(text, at):
 @compiled
 def _after_plain(text, at):
     """Return the place after a string, a number, true, false or null; or UNUSUAL."""
-    byte = text[at]
+    byte = _byte(text, at)
     if byte == _QUOTE:
         return _after_string(text, at + 1)
     if byte == 116:
@@ -177,13 +188,13 @@ def _after_plain(text, at):
 def _after_key(text, at):
     """Return the place after a member's name and its colon, or UNUSUAL."""
     at = _after_space(text, at)
-    if text[at] != _QUOTE:
+    if _byte(text, at) != _QUOTE:
         return UNUSUAL
     at = _after_string(text, at + 1)
     if at < 0:
         return UNUSUAL
     at = _after_space(text, at)
-    return at + 1 if text[at] == _COLON else UNUSUAL
+    return at + 1 if _byte(text, at) == _COLON else UNUSUAL
 
 
 @compiled
@@ -192,7 +203,7 @@ def _after_value(text, at, depth_max):
     depth, kinds = 0, 0  # of each open bracket one bit: 1 for a list
     while True:
         at = _after_space(text, at)
-        byte = text[at]
+        byte = _byte(text, at)
         if byte in (_OPEN, _OPEN_LIST):
             depth += 1
             if depth > depth_max:
@@ -200,7 +211,7 @@ def _after_value(text, at, depth_max):
             is_list = byte == _OPEN_LIST
             kinds = 2 * kinds + is_list
             inside = _after_space(text, at + 1)
-            if text[inside] == (_CLOSE_LIST if is_list else _CLOSE):
+            if _byte(text, inside) == (_CLOSE_LIST if is_list else _CLOSE):
                 at = inside  # closed below
             else:
                 at = at + 1 if is_list else _after_key(text, at + 1)
@@ -214,14 +225,14 @@ def _after_value(text, at, depth_max):
         while depth:
             at = _after_space(text, at)
             is_list = kinds & 1
-            if text[at] != (_CLOSE_LIST if is_list else _CLOSE):
+            if _byte(text, at) != (_CLOSE_LIST if is_list else _CLOSE):
                 break
             depth -= 1
             kinds >>= 1
             at += 1
         if depth == 0:
             return at
-        if text[at] != _COMMA:
+        if _byte(text, at) != _COMMA:
             return UNUSUAL
         at = at + 1 if kinds & 1 else _after_key(text, at + 1)
         if at < 0:
@@ -234,9 +245,9 @@ def _squeezed(text, at, end):
     to = at
     while at < end:
         begin = at
-        if text[at] == _QUOTE:
+        if _byte(text, at) == _QUOTE:
             at = _after_string(text, at + 1)
-        elif text[at] <= 32:
+        elif _byte(text, at) <= 32:
             at += 1
             continue
         else:
@@ -245,7 +256,7 @@ def _squeezed(text, at, end):
             to = at
         else:
             for place in range(begin, at):
-                text[to] = text[place]
+                text[np.uint64(to)] = _byte(text, place)
                 to += 1
     return to
 
@@ -255,9 +266,9 @@ def _digits(text, at, count):
     """Return the number that so many digits are, or a negative one."""
     number = 0
     for place in range(at, at + count):
-        if not 48 <= text[place] <= 57:
+        if not 48 <= _byte(text, place) <= 57:
             return -1_000_000
-        number = 10 * number + text[place] - 48
+        number = 10 * number + _byte(text, place) - 48
     return number
 
 
@@ -288,7 +299,7 @@ def _fraction_us(text, at, end):
     if end - at > 6:
         if _digits(text, at + 6, end - at - 6) < 0:
             return UNUSUAL
-        micros += text[at + 6] >= 53
+        micros += _byte(text, at + 6) >= 53
     return micros
 
 
@@ -296,9 +307,14 @@ def _fraction_us(text, at, end):
 def _time_us(text, at, end):
     """Return the microseconds since 1970 that an RFC 3339 time is, or UNUSUAL."""
     # The shortest is 2025-11-23T12:00:00Z.
-    if end - at < 20 or text[at + 4] != 45 or text[at + 7] != 45 or text[at + 10] != 84:
+    if (
+        end - at < 20
+        or _byte(text, at + 4) != 45
+        or _byte(text, at + 7) != 45
+        or _byte(text, at + 10) != 84
+    ):
         return UNUSUAL
-    if text[at + 13] != _COLON or text[at + 16] != _COLON:
+    if _byte(text, at + 13) != _COLON or _byte(text, at + 16) != _COLON:
         return UNUSUAL
     days = _days(_digits(text, at, 4), _digits(text, at + 5, 2), _digits(text, at + 8, 2))
     hour, minute = _digits(text, at + 11, 2), _digits(text, at + 14, 2)
@@ -306,18 +322,22 @@ def _time_us(text, at, end):
     if days < 0 or not (0 <= hour < 24 and 0 <= minute < 60 and 0 <= second < 60):
         return UNUSUAL
     zone, offset = end - 1, 0
-    if text[zone] != 90:  # Z
+    if _byte(text, zone) != 90:  # Z
         zone = end - 6
         ahead_hours, ahead_minutes = _digits(text, end - 5, 2), _digits(text, end - 2, 2)
-        if zone < at + 19 or text[end - 3] != _COLON or (text[zone] != 43 and text[zone] != 45):
+        if (
+            zone < at + 19
+            or _byte(text, end - 3) != _COLON
+            or (_byte(text, zone) != 43 and _byte(text, zone) != 45)
+        ):
             return UNUSUAL
         if not (0 <= ahead_hours < 24 and 0 <= ahead_minutes < 60):
             return UNUSUAL
         offset = 60 * ahead_hours + ahead_minutes
-        offset = offset if text[zone] == 43 else -offset
+        offset = offset if _byte(text, zone) == 43 else -offset
     micros = 0
     if zone != at + 19:
-        micros = _fraction_us(text, at + 20, zone) if text[at + 19] == 46 else UNUSUAL
+        micros = _fraction_us(text, at + 20, zone) if _byte(text, at + 19) == 46 else UNUSUAL
         if micros < 0:
             return UNUSUAL
     return ((days * 24 + hour) * 60 + minute - offset) * 60_000_000 + second * 1_000_000 + micros
@@ -368,7 +388,7 @@ def _after_attribute(text, at, number, row, bounds, rows):
         return _starts_with(text, at, _VERSION)
     if number == 8:
         return _starts_with(text, at, _CONTENT)
-    if text[at] != _QUOTE:
+    if _byte(text, at) != _QUOTE:
         return UNUSUAL
     end = _name_end(text, at + 1)
     if end < 0:
@@ -384,14 +404,14 @@ def _after_attribute(text, at, number, row, bounds, rows):
 @compiled
 def _after_event(text, at, row, bounds, rows):
     """Read one event; return the place after it, or UNUSUAL."""
-    if text[at] != _OPEN:
+    if _byte(text, at) != _OPEN:
         return UNUSUAL
     rows[row] = 0
     rows[row, TIME], rows[row, STAMPED] = bounds[4], 1
     seen = 0
     while True:
         at = _after_space(text, at + 1)
-        if text[at] != _QUOTE:
+        if _byte(text, at) != _QUOTE:
             return UNUSUAL
         begin = at + 1
         at = _name_end(text, begin)
@@ -400,16 +420,16 @@ def _after_event(text, at, row, bounds, rows):
             return UNUSUAL
         seen |= 1 << number
         at = _after_space(text, at + 1)
-        if text[at] != _COLON:
+        if _byte(text, at) != _COLON:
             return UNUSUAL
         at = _after_space(text, at + 1)
         at = _after_attribute(text, at, number, row, bounds, rows)
         if at < 0:
             return UNUSUAL
         at = _after_space(text, at)
-        if text[at] == _CLOSE:
+        if _byte(text, at) == _CLOSE:
             return at + 1 if seen & _ALL_NAMES == _ALL_NAMES else UNUSUAL
-        if text[at] != _COMMA:
+        if _byte(text, at) != _COMMA:
             return UNUSUAL
 
 
@@ -430,14 +450,19 @@ def scan(text, shape, newlines, bounds, rows):
     at = 0
     if shape == MANY:
         at = _after_space(text, at)
-        if text[at] != _OPEN_LIST:
+        if _byte(text, at) != _OPEN_LIST:
             return UNUSUAL
         at = _after_space(text, at + 1)
-        if text[at] == _CLOSE_LIST:
+        if _byte(text, at) == _CLOSE_LIST:
             return 0 if _after_space(text, at + 1) == end else UNUSUAL
     while True:
-        while text[at] == 32 or text[at] == _NEWLINE or text[at] == 13 or text[at] == 9:
-            newlines -= text[at] == _NEWLINE
+        while (
+            _byte(text, at) == 32
+            or _byte(text, at) == _NEWLINE
+            or _byte(text, at) == 13
+            or _byte(text, at) == 9
+        ):
+            newlines -= _byte(text, at) == _NEWLINE
             at += 1
         if shape == LINES and at == end:
             return row if newlines == 0 else UNUSUAL
@@ -448,16 +473,16 @@ def scan(text, shape, newlines, bounds, rows):
             return UNUSUAL
         row += 1
         if shape == LINES:
-            while text[at] == 32 or text[at] == 13 or text[at] == 9:
+            while _byte(text, at) == 32 or _byte(text, at) == 13 or _byte(text, at) == 9:
                 at += 1
-            if at != end and text[at] != _NEWLINE:
+            if at != end and _byte(text, at) != _NEWLINE:
                 return UNUSUAL
             continue
         at = _after_space(text, at)
         if shape == ONE:
             return row if at == end else UNUSUAL
-        if text[at] == _CLOSE_LIST:
+        if _byte(text, at) == _CLOSE_LIST:
             return row if _after_space(text, at + 1) == end else UNUSUAL
-        if text[at] != _COMMA:
+        if _byte(text, at) != _COMMA:
             return UNUSUAL
         at += 1
