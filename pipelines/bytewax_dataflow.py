@@ -23,7 +23,7 @@ from pipelines.partition import Flush, PartitionLog
 from pipelines.position import LogPartition
 from pipelines.record import Record, decode
 
-FLUSH_SECONDS = 1.0
+FLUSH_SECONDS = 0.5
 FLUSH_ROWS = 100_000
 BEHIND_SECONDS = 3.0
 """A record so old was waited for already: what follows it is written in larger, cheaper pieces."""

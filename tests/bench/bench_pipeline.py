@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from ingest.topic import decode_record
-from tests.embedded_stack import EmbeddedStack
+from tests.embedded_stack import EmbeddedStack, wait_until
 from tests.forks import REPOSITORY
 from tollbook.bench.figure import Figure, figures_table
 from tollbook.bench.latency import measure_latency
@@ -142,6 +142,7 @@ def test_a_worker_killed_amid_a_million_windows_counts_again(stack: EmbeddedStac
     pid = known.pids["worker-0"]
     started = time.monotonic()
     psutil.Process(pid).kill()
+    wait_until(lambda: stack.read().pids.get("worker-0", pid) != pid, 60)
     stack.wait_until_all_ready(120)
     ready = time.monotonic() - started
     again = measure_metering(stack.read(), Shape(50_000, name="again"))
