@@ -127,11 +127,18 @@ def _in_range(replacement: Replacement) -> str:
     return " AND ".join(clauses)
 
 
+SPREAD = """arrayMap(m -> bitXor(m, bitShiftRight(m, 13)), arrayMap(
+    h -> bitAnd(bitXor(h, bitShiftRight(h, 15)) * 0x2C1B3C6D, 0xFFFFFFFF), [arrayFold(
+        (h, i) -> bitAnd(bitXor(h, toUInt64(reinterpretAsUInt8(
+            substring(concat(tenant, unhex('FF'), subject), i, 1)))) * 0x01000193, 0xFFFFFFFF),
+        range(1, length(tenant) + length(subject) + 2), toUInt64(0x811C9DC5))]))[1]"""
+"""What `ingest.topic.spread` says of the columns tenant and subject."""
+
+
 def _own(scope: Scope) -> str:
     """Say that an event is the scope's to answer for, by where it stands."""
     at = scope.at
-    subject = "xxh3(concat(toString(length(tenant)), ':', tenant, subject))"
     return (
         f"((log = {at.log} AND partition = {at.partition} AND offset < {scope.below})"
-        f" OR (log < {at.log} AND {subject} % {scope.partitions} = {at.partition}))"
+        f" OR (log < {at.log} AND {SPREAD} % {scope.partitions} = {at.partition}))"
     )
