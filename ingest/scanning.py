@@ -29,6 +29,8 @@ ROW_ITEMS = STAMPED + 1
 DEPTH_MAX = 62
 
 _ID, _SOURCE, _TYPE, _SUBJECT, _DATA = 1, 2, 3, 4, 5
+_TIME_SENT, _SPECVERSION, _DATACONTENTTYPE = 6, 7, 8
+"""Attributes that have no field of their own, or are only looked at."""
 _ALL_NAMES = 0b11110
 _QUOTE, _BACKSLASH, _COLON, _COMMA = 34, 92, 58, 44
 _OPEN, _CLOSE, _OPEN_LIST, _CLOSE_LIST = 123, 125, 91, 93
@@ -345,7 +347,7 @@ def _time_us(text, at, end):
 
 @compiled
 def _attribute(text, begin, end):
-    """Return the number of the name that a key is, of 6 for time, 7 for what need only be read."""
+    """Return the number of the attribute that a key names, or UNUSUAL."""
     size = end - begin
     if size == 2:
         return _ID if _starts_with(text, begin, _KEY_ID) > 0 else UNUSUAL
@@ -354,15 +356,15 @@ def _attribute(text, begin, end):
             return _TYPE
         if _starts_with(text, begin, _KEY_DATA) > 0:
             return _DATA
-        return 6 if _starts_with(text, begin, _KEY_TIME) > 0 else UNUSUAL
+        return _TIME_SENT if _starts_with(text, begin, _KEY_TIME) > 0 else UNUSUAL
     if size == 6:
         return _SOURCE if _starts_with(text, begin, _KEY_SOURCE) > 0 else UNUSUAL
     if size == 7:
         return _SUBJECT if _starts_with(text, begin, _KEY_SUBJECT) > 0 else UNUSUAL
     if size == 11:
-        return 7 if _starts_with(text, begin, _KEY_VERSION) > 0 else UNUSUAL
+        return _SPECVERSION if _starts_with(text, begin, _KEY_VERSION) > 0 else UNUSUAL
     if size == 15:
-        return 8 if _starts_with(text, begin, _KEY_CONTENT) > 0 else UNUSUAL
+        return _DATACONTENTTYPE if _starts_with(text, begin, _KEY_CONTENT) > 0 else UNUSUAL
     return UNUSUAL
 
 
@@ -380,20 +382,20 @@ def _after_attribute(text, at, number, row, bounds, rows):
         is_null = _starts_with(text, at, _NULL) == end
         rows[row, 2 * _DATA], rows[row, 2 * _DATA + 1] = at, at if is_null else squeezed
         return end
-    if number >= 6 and number != 7:
+    if number == _SPECVERSION:
+        return _starts_with(text, at, _VERSION)
+    if number in (_TIME_SENT, _DATACONTENTTYPE):
         end = _starts_with(text, at, _NULL)
         if end > 0:
             return end
-    if number == 7:
-        return _starts_with(text, at, _VERSION)
-    if number == 8:
+    if number == _DATACONTENTTYPE:
         return _starts_with(text, at, _CONTENT)
     if _byte(text, at) != _QUOTE:
         return UNUSUAL
     end = _name_end(text, at + 1)
     if end < 0:
         return UNUSUAL
-    if number == 6:
+    if number == _TIME_SENT:
         moment = _time_us(text, at + 1, end)
         rows[row, TIME], rows[row, STAMPED] = moment, 0
         return end + 1 if first_us <= moment <= last_us else UNUSUAL

@@ -240,28 +240,31 @@ def _gathered(data: Any, starts: Any, sizes: Any) -> Any:
 
 
 @nb.njit(nogil=True, forceinline=True)
+def _natural(data: Any, at: int, end: int, digits_max: int) -> Any:
+    """Return the number that digits are, and where they end; -1 for none or more than so many."""
+    number, first = np.uint64(0), at
+    while at < end and _ZERO <= _byte(data, at) <= _NINE:
+        if at - first == digits_max:
+            return number, -1
+        number = number * np.uint64(10) + np.uint64(_byte(data, at) - _ZERO)
+        at += 1
+    return number, at if at > first else -1
+
+
+@nb.njit(nogil=True, forceinline=True)
 def _parsed(data: Any, at: int, end: int) -> Any:
     """Return a number's digits before the point and behind it, and whether it is plain."""
-    whole, behind, decimals, digits = np.uint64(0), np.uint64(0), 0, 0
-    while at < end and _ZERO <= _byte(data, at) <= _NINE:
-        if digits == _WHOLE_DIGITS:
-            return whole, behind, False
-        whole = whole * np.uint64(10) + np.uint64(_byte(data, at) - _ZERO)
-        digits += 1
-        at += 1
-    if at < end and digits and _byte(data, at) == _POINT:
-        at += 1
-        while at < end and _ZERO <= _byte(data, at) <= _NINE:
-            if decimals == _DECIMALS:
-                return whole, behind, False
-            behind = behind * np.uint64(10) + np.uint64(_byte(data, at) - _ZERO)
-            decimals += 1
-            at += 1
-        if not decimals:
-            return whole, behind, False
+    behind, decimals = np.uint64(0), 0
+    whole, at = _natural(data, at, end, _WHOLE_DIGITS)
+    if 0 <= at < end and _byte(data, at) == _POINT:
+        first = at + 1
+        behind, at = _natural(data, first, end, _DECIMALS)
+        decimals = at - first
+    if at != end:
+        return whole, behind, False
     for _ in range(_DECIMALS - decimals):
         behind *= np.uint64(10)
-    return whole, behind, digits > 0 and at == end
+    return whole, behind, True
 
 
 @nb.njit(
