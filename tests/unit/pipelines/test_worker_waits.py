@@ -23,8 +23,9 @@ class FailingClient:
 
     errors: list[Exception]
     inserted: list[str] = field(default_factory=list)
+    write_compression: str | None = None
 
-    def insert_arrow(self, table: str, *_: Any, **__: Any) -> None:
+    def raw_insert(self, table: str, *_: Any, **__: Any) -> None:
         if self.errors:
             raise self.errors.pop(0)
         self.inserted.append(table)
