@@ -35,13 +35,18 @@ def totals_sql(
 
     Windows are in seconds since 1970, or 0 where there is one; see `start_of`.
     """
+    definition = selection.definition
+    if not folded and selection.has_whole and not definition.keeps_items:
+        # Most questions: one level, since the engine plans each as long as it reads a month.
+        sql = _whole_windows(selection, "sum(count) AS n, sum(sum) AS total", statement)
+        after = _after(selection, page, statement)
+        return f"{sql} GROUP BY w, o, s, d HAVING n > 0{after and f' AND {after}'}{_sorted(page)}"
     parts = []
     if selection.has_whole:
-        parts.append(_whole_windows(selection, statement))
+        parts.append(_whole_windows(selection, "item, count AS c, sum AS t", statement))
     if folded or not parts:
         _add_folded(selection, folded, statement)
         parts.append("SELECT w, o, s, d, item, c, t FROM folded")
-    definition = selection.definition
     total = "total"
     sql = f"FROM ({' UNION ALL '.join(parts)}) GROUP BY w, o, s, d"
     if definition.keeps_items:
@@ -58,8 +63,12 @@ def totals_sql(
 def in_order(sql: str, total: str, selection: Selection, page: Page, statement: Statement) -> str:
     """Return SQL for the rows of a page, in order."""
     after = _after(selection, page, statement)
-    limit = "" if page.limit is None else f" LIMIT {page.limit}"
-    return f"SELECT w, o, s, d, n, {total} FROM ({sql}){after} ORDER BY w, o, s, d{limit}"
+    where = f" WHERE {after}" if after else ""
+    return f"SELECT w, o, s, d, n, {total} FROM ({sql}){where}{_sorted(page)}"
+
+
+def _sorted(page: Page) -> str:
+    return " ORDER BY w, o, s, d" + ("" if page.limit is None else f" LIMIT {page.limit}")
 
 
 def start_of(selection: Selection, window: int) -> int:
@@ -75,8 +84,8 @@ def _percentile(percentile: Decimal) -> str:
     return f"ranked[arrayFirstIndex(reached -> {enough}, arrayCumSum(ranked.2))].1"
 
 
-def _whole_windows(selection: Selection, statement: Statement) -> str:
-    """Return SQL for the rows of whole windows, with what the answer is grouped by."""
+def _whole_windows(selection: Selection, columns: str, statement: Statement) -> str:
+    """Return SQL for columns of whole windows, with what the answer is grouped by."""
     question, spans = selection.question, selection.owned is not None
     is_sampled = selection.definition.keeps_samples
     at_us = _SAMPLED_US if is_sampled else _START_US
@@ -95,7 +104,7 @@ def _whole_windows(selection: Selection, statement: Statement) -> str:
         f"SELECT {_local_start(selection.windows, at_us)} AS w,"
         f" {'owner' if question.by_owner else NOTHING} AS o,"
         f" {'usage_windows.subject' if question.by_subject else NOTHING} AS s,"
-        f" [{dimensions}]::Array(String) AS d, item, count AS c, sum AS t FROM usage_windows FINAL"
+        f" [{dimensions}]::Array(String) AS d, {columns} FROM usage_windows FINAL"
         f"{' INNER JOIN spans ON usage_windows.subject = spans.subject' if spans else ''}"
         f" WHERE ({') AND ('.join(where)})"
     )
@@ -161,7 +170,7 @@ def _after(selection: Selection, page: Page, statement: Statement) -> str:
     statement.values |= {"after_o": key.owner, "after_s": key.subject}
     statement.values["after_d"] = list(key.dimensions)
     after = f"toInt64({start}), {{after_o:String}}, {{after_s:String}}, {{after_d:Array(String)}}"
-    return f" WHERE (w, o, s, d) > ({after})"
+    return f"(w, o, s, d) > ({after})"
 
 
 def is_one(windows: LocalWindows) -> bool:

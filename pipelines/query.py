@@ -290,12 +290,12 @@ class UsageQueries:
         folded: dict[tuple[UsageKey, str], Worth] = {}
         as_of = selection.as_of
         by_rows, _ = _by_mode(selection.versions, as_of)
-        if by_rows:
-            part = replace(selection, versions=by_rows)
+        part = replace(selection, versions=by_rows)
+        if by_rows and (reads := edge_reads(part)):
             below = self.progress() if as_of is None else as_of.whole_below
             # Rows hold what audits took back of the pieces of segments too; edges hold it here.
             audited = self._audited(as_of, below)
-            for read in edge_reads(part):
+            for read in reads:
                 for events in self.tables.raw(read, _up_to(below), audited):
                     _add(folded, fold_raw(part, read, events, are_edges=True))
         for part, ranges, audited_too in self._uncounted(selection):
