@@ -29,8 +29,8 @@ TENANT_TABLES = (
 VIEWS = ("events", "usage_minutely", "usage_hourly", "usage_daily", "usage_samples")
 """Views over those tables and nothing else, so that their rows are limited with them."""
 
-INNER_VIEWS = ("usage_by_window",)
-"""What those views are made of; they take a parameter."""
+SIZED_VIEWS = ("usage_by_window",)
+"""The like of those, for windows of any size, which is their parameter."""
 
 OPEN_TABLES = ("usage_progress",)
 """Tables that tell of no tenant: how far the log is counted."""
@@ -38,7 +38,7 @@ OPEN_TABLES = ("usage_progress",)
 CLOSED_TABLES = ("usage_identities", "schema_migrations")
 """Tables that no analyst reads: rows of all tenants without saying whose."""
 
-READABLE = (*TENANT_TABLES, *VIEWS, *INNER_VIEWS, *OPEN_TABLES)
+READABLE = (*TENANT_TABLES, *VIEWS, *SIZED_VIEWS, *OPEN_TABLES)
 
 BOUNDS = {
     "max_execution_time": "30",

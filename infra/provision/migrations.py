@@ -2,8 +2,15 @@
 
 import hashlib
 import importlib.resources
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+
+_INCLUDED = re.compile(
+    r"^-- include (?P<path>\S+) with (?P<name>\w+) = (?P<text>.+)\n", re.MULTILINE
+)
+"""Where a statement takes a text that it has in common with others, but for one word."""
 
 
 class MigrationError(Exception):
@@ -29,10 +36,10 @@ class Migration:
 
 
 def read_migrations(database: str) -> list[Migration]:
-    """Return the migrations in `sql/<database>`, in their order."""
+    """Return the migrations in `sql/<database>`, in their order, with what they include."""
     folder = importlib.resources.files("sql") / database
     files = [entry for entry in folder.iterdir() if entry.name.endswith(".sql")]
-    found = [Migration(entry.name, entry.read_text(encoding="utf-8")) for entry in files]
+    found = [Migration(entry.name, _text(folder, entry.name)) for entry in files]
     return sorted(found, key=lambda migration: migration.name)
 
 
@@ -58,6 +65,13 @@ def pending(migrations: Iterable[Migration], applied: Mapping[str, str]) -> list
                 "into a new file, or start anew with another data folder"
             )
     return todo
+
+
+def _text(folder: Traversable, path: str) -> str:
+    def included(found: re.Match[str]) -> str:
+        return _text(folder, found["path"]).replace(found["name"], found["text"])
+
+    return _INCLUDED.sub(included, folder.joinpath(path).read_text(encoding="utf-8"))
 
 
 def _has_code(text: str) -> bool:

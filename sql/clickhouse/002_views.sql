@@ -39,49 +39,9 @@ WHERE sign > 0 AND (log, partition, offset, `index`, revision) IN (
 )
 COMMENT 'Accepted events, each once, as corrections have left them; voided ones and copies are left out';
 
--- One row per owner and window of so many seconds, or of the meter's own size where that is larger.
+-- A view each, since the engine plans a view with a parameter twice: longer than it reads a month.
 CREATE VIEW IF NOT EXISTS usage_by_window AS
-SELECT tenant, meter, meter_version, subject, JSONExtract(dims, 'Map(String, String)') AS dimensions,
-    window_start, window_end, answer.1 AS value, answer.2 AS events
-FROM (
-    SELECT tenant, meter, meter_version, aggregation, subject, dims, start_of AS window_start,
-        greatest(max(ends), addSeconds(start_of, {seconds:UInt32})) AS window_end,
-        -- An item of which as much was taken back as added no longer counts.
-        sumIf(counted, counted > 0) AS events,
-        sumIf(total, counted > 0) AS amount,
-        countIf(counted > 0) AS items,
-        argMaxIf((total, counted), item, counted > 0) AS last,
-        arraySort(groupArrayIf((number, counted),
-            counted > 0 AND startsWith(aggregation, 'percentile'))) AS ranked,
-        multiIf(
-            aggregation = 'sum', toDecimal128(amount, 12),
-            aggregation = 'avg', toDecimal128(
-                round(divideDecimal(amount, toDecimal256(events, 0), 13), 12), 12),
-            aggregation = 'min', minIf(number, counted > 0),
-            aggregation = 'max', maxIf(number, counted > 0),
-            aggregation = 'unique_count', toDecimal128(items, 12),
-            aggregation = 'latest', toDecimal128(
-                round(divideDecimal(last.1, toDecimal256(last.2, 0), 13), 12), 12),
-            startsWith(aggregation, 'percentile'),
-                ranked[arrayFirstIndex(reached -> reached * 100
-                    >= toDecimal64OrZero(extract(aggregation, '\\d[\\d.]*'), 3) * events,
-                    arrayCumSum(ranked.2))].1,
-            toDecimal128(events, 12)) AS answered,
-        -- A window where nothing counts any longer has no row.
-        if(events > 0, [(answered, events)], []) AS answers
-    FROM (
-        SELECT tenant, meter, meter_version, aggregation, subject, dimensions AS dims, item,
-            toStartOfInterval(window_start, toIntervalSecond({seconds:UInt32})) AS start_of,
-            max(window_end) AS ends, sum(count) AS counted, sum(sum) AS total,
-            toDecimal128OrZero(item, 12) AS number
-        FROM usage_windows FINAL
-        -- What a gauge adds to a window begins with the last sample before it.
-        WHERE NOT startsWith(aggregation, 'weighted_sum')
-        GROUP BY tenant, meter, meter_version, aggregation, subject, dims, item, start_of
-    )
-    GROUP BY tenant, meter, meter_version, aggregation, subject, dims, start_of
-)
-ARRAY JOIN answers AS answer
+-- include parts/usage_per_window.sql with SECONDS = {seconds:UInt32}
 COMMENT 'Usage per window of the seconds given: usage_by_window(seconds = 3600)';
 
 CREATE VIEW IF NOT EXISTS usage_minutely
@@ -96,7 +56,8 @@ CREATE VIEW IF NOT EXISTS usage_minutely
     value          Decimal(38, 12)         COMMENT 'What the meter measured in the window',
     events         Int64                   COMMENT 'How many events that is made of'
 )
-AS SELECT * FROM tollbook.usage_by_window(seconds = 1)
+AS
+-- include parts/usage_per_window.sql with SECONDS = 1
 COMMENT 'Usage per window of the meter itself, from one minute up; weighted_sum is left out, see usage_samples';
 
 CREATE VIEW IF NOT EXISTS usage_hourly
@@ -111,7 +72,8 @@ CREATE VIEW IF NOT EXISTS usage_hourly
     value          Decimal(38, 12)         COMMENT 'What the meter measured in the hour',
     events         Int64                   COMMENT 'How many events that is made of'
 )
-AS SELECT * FROM tollbook.usage_by_window(seconds = 3600)
+AS
+-- include parts/usage_per_window.sql with SECONDS = 3600
 COMMENT 'Usage per hour; weighted_sum is left out, see usage_samples';
 
 CREATE VIEW IF NOT EXISTS usage_daily
@@ -126,7 +88,8 @@ CREATE VIEW IF NOT EXISTS usage_daily
     value          Decimal(38, 12)         COMMENT 'What the meter measured on the day',
     events         Int64                   COMMENT 'How many events that is made of'
 )
-AS SELECT * FROM tollbook.usage_by_window(seconds = 86400)
+AS
+-- include parts/usage_per_window.sql with SECONDS = 86400
 COMMENT 'Usage per day in UTC; weighted_sum is left out, see usage_samples';
 
 CREATE VIEW IF NOT EXISTS usage_samples

@@ -15,8 +15,8 @@ import pytest
 from infra.analysts import (
     BOUNDS,
     CLOSED_TABLES,
-    INNER_VIEWS,
     READABLE,
+    SIZED_VIEWS,
     TENANT_TABLES,
     VIEWS,
 )
@@ -50,13 +50,13 @@ def test_each_table_is_open_closed_or_limited_to_a_tenant(database: Any) -> None
     ).result_rows
     named = {*READABLE, *CLOSED_TABLES}
     assert {name for name, *_ in tables} == named, "say in infra/analysts.py who may read it"
-    assert {name for name, is_view, _ in tables if is_view} == {*VIEWS, *INNER_VIEWS}
+    assert {name for name, is_view, _ in tables if is_view} == {*VIEWS, *SIZED_VIEWS}
     with_tenant = {name for name, is_view, has_tenant in tables if has_tenant and not is_view}
     assert with_tenant == set(TENANT_TABLES)
 
 
 def test_views_read_tables_of_tenants_only(database: Any) -> None:
-    for view in (*VIEWS, *INNER_VIEWS):
+    for view in (*VIEWS, *SIZED_VIEWS):
         found = database.query(
             f"SELECT as_select FROM system.tables WHERE database = 'tollbook' AND name = '{view}'"
         )
@@ -65,7 +65,7 @@ def test_views_read_tables_of_tenants_only(database: Any) -> None:
         lines = "\n".join(row[0] for row in tree)
         read = set(re.findall(r"table_(?:function_)?name: tollbook\.(\w+)", lines))
         assert read
-        assert read <= {*TENANT_TABLES, *INNER_VIEWS}
+        assert read <= set(TENANT_TABLES)
 
 
 def test_every_table_and_column_says_what_it_is(database: Any) -> None:

@@ -4,28 +4,23 @@ import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
+from infra.provision.migrations import read_migrations
 from tests.conformance.gateway_process import GatewayProcess
 
-MIGRATIONS = Path(__file__).parents[2] / "sql" / "clickhouse"
 AT = datetime(2013, 1, 1, tzinfo=UTC)
-
-
-def _statements(text: str) -> list[str]:
-    return [part for part in text.split(";\n") if part.strip()]
 
 
 @pytest.fixture(scope="module")
 def usage(gateway: GatewayProcess) -> Iterator[Any]:
     gateway.connect().command("CREATE DATABASE tollbook")
     client = gateway.connect(database="tollbook")
-    for path in sorted(MIGRATIONS.glob("*.sql")):
-        for statement in _statements(path.read_text()):
+    for migration in read_migrations("clickhouse"):
+        for statement in migration.statements():
             client.command(statement)
     yield client
     client.close()
@@ -34,8 +29,9 @@ def usage(gateway: GatewayProcess) -> Iterator[Any]:
 def test_every_migration_applies_and_applies_again(usage: Any) -> None:
     before = usage.query("SHOW TABLES").result_rows
     assert ("usage_events",) in before
-    for statement in _statements((MIGRATIONS / "001_usage.sql").read_text()):
-        usage.command(statement)
+    for migration in read_migrations("clickhouse"):
+        for statement in migration.statements():
+            usage.command(statement)
     assert usage.query("SHOW TABLES").result_rows == before
 
 

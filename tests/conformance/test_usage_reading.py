@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from infra.provision.migrations import read_migrations
 from pipelines.clickhouse_query import ClickHouseQuery
 from pipelines.query import UsageQueries
 from pipelines.question import Page, UsageQuestion, UsageRow
@@ -31,7 +31,6 @@ from tests.usage_history import (
     owners,
 )
 
-MIGRATIONS = Path(__file__).parents[2] / "sql" / "clickhouse"
 START = datetime(2026, 10, 24, 9, 7, tzinfo=UTC)
 DAYS = 3
 """Over the 25 hours of 25 October 2026 in Paris."""
@@ -79,10 +78,9 @@ RECOUNTS: dict[str, Callable[[list[Use]], Decimal]] = {
 def usage(gateway: GatewayProcess) -> Iterator[Any]:
     gateway.connect().command("CREATE DATABASE tollbook")
     client = gateway.connect(database="tollbook", autogenerate_session_id=False)
-    for path in sorted(MIGRATIONS.glob("*.sql")):
-        for statement in path.read_text().split(";\n"):
-            if statement.strip():
-                client.command(statement)
+    for migration in read_migrations("clickhouse"):
+        for statement in migration.statements():
+            client.command(statement)
     yield client
     client.close()
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from importlib import resources
 
-from infra.analysts import INNER_VIEWS
+from infra.analysts import SIZED_VIEWS
 
 _SYNTAX = frozenset({"lambda", "exists", "grouping", "untuple", "columns", "nested"})
 """Names that the parser gives to syntax; they are no functions of the engine's list."""
@@ -22,7 +22,7 @@ _OF_THE_ANALYZER = frozenset(
 TABLE_FUNCTIONS = frozenset(
     {
         *("numbers", "numbers_mt", "zeros", "zeros_mt", "generateSeries", "generate_series"),
-        *("values", *INNER_VIEWS),
+        *("values", *SIZED_VIEWS),
     }
 )
 """Table functions that read nothing, or are views; all others are closed, `merge` among them."""

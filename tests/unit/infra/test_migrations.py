@@ -36,6 +36,14 @@ def test_statements_end_at_a_semicolon_at_the_end_of_a_line() -> None:
     ]
 
 
+def test_what_views_have_in_common_stands_in_each_with_its_own_word() -> None:
+    text = next(each.text for each in read_migrations("clickhouse") if "VIEW" in each.text)
+    assert "-- include" not in text
+    assert "SECONDS" not in text
+    for seconds in ("{seconds:UInt32}", "1", "3600", "86400"):
+        assert text.count(f"toStartOfInterval(window_start, toIntervalSecond({seconds}))") == 1
+
+
 @pytest.mark.parametrize("database", ["postgres", "clickhouse"])
 def test_the_trees_migrations_are_numbered_without_gaps(database: str) -> None:
     numbers = [int(migration.name[:3]) for migration in read_migrations(database)]
