@@ -5,9 +5,6 @@ Every row downstream is keyed by a position, so that replaying the log writes th
 
 import re
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 POSITION_BYTES = 9
 """Six for the offset, three for the index."""
@@ -66,19 +63,7 @@ def version_of(generation: int, last_offset: int) -> bytes:
     return ((generation << 96) | (last_offset << 32)).to_bytes(16, "little")
 
 
-def position_bytes(offsets: Any, indexes: Any) -> Any:
-    """Return positions inside a partition as rows of 9 bytes that sort as positions do."""
-    packed = np.zeros((len(offsets), POSITION_BYTES), np.uint8)
-    packed[:, :6] = _big_endian(offsets.astype(np.uint64))[:, 2:]
-    packed[:, 6:] = _big_endian(indexes.astype(np.uint64))[:, 5:]
-    return packed
-
-
 def position_from_bytes(data: bytes) -> tuple[int, int]:
-    """Return (offset, index) of `position_bytes`."""
+    """Return (offset, index) of nine bytes that sort as positions do."""
     number = int.from_bytes(data, "big")
     return number >> _INDEX_BITS, number & ((1 << _INDEX_BITS) - 1)
-
-
-def _big_endian(numbers: Any) -> Any:
-    return numbers.astype(">u8").view(np.uint8).reshape(-1, 8)

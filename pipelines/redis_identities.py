@@ -13,7 +13,7 @@ both read the same log: it is the first time that the identity occurs at or afte
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,24 +22,15 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from pipelines.identity_entries import ENTRY_BYTES, FIELD_BYTES, Entries, seen, words_of
 from pipelines.identity_filter import IdentityFilter
-from pipelines.position import (
-    POSITION_BYTES,
-    LogPartition,
-    position_bytes,
-    position_from_bytes,
-)
+from pipelines.position import LogPartition
 from pipelines.segment import SLICE_EVENTS, Segment
 from pipelines.verdict import Claims, Seen
 
-_FIELD_BYTES = 10
-_ENTRY_BYTES = 27
-"""Of an identity, ten bytes beside those that choose its bucket; position 9, body hash 8."""
 _BUCKETS_MAX = 65536
 _BUCKET_ENTRIES = 1024
 """Of a full slice: more take longer to search, fewer are appended to one by one."""
-_SCRIPT_ENTRIES = 32_768
-"""A script holds Redis up while it runs: some milliseconds. Two bytes hold how many they are."""
 _LOAD_BUCKETS = 64
 _ANSWER_SECONDS = 60.0
 _TRIES = 25
@@ -170,57 +161,6 @@ class _Known:
     filters: dict[int, IdentityFilter] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Some rows' items as a script takes them; see `_FIND`."""
-
-    rows: Any
-    heads: bytes
-    items: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Entries:
-    """Claims as Redis keeps them: a bucket and an entry each."""
-
-    buckets: Any
-    entries: Any
-
-    @classmethod
-    def of(cls, claims: Claims, buckets: int) -> "_Entries":
-        """Return the entries of claims."""
-        packed = np.concatenate(
-            [
-                claims.identities[:, 2 : 2 + _FIELD_BYTES],
-                position_bytes(claims.offsets, claims.indexes),
-                claims.body_hashes,
-            ],
-            axis=1,
-        )
-        chosen = claims.identities[:, 0].astype(np.uint16) << 8 | claims.identities[:, 1]
-        return cls(chosen & np.uint16(buckets - 1), packed)
-
-    @property
-    def words(self) -> Any:
-        """What filters go by."""
-        return _words(self.entries)
-
-    def batches(self, rows: Any, size: int) -> Iterator[_Batch]:
-        """Yield the first `size` bytes of rows' entries by bucket, in order within each."""
-        order = rows[np.argsort(self.buckets[rows], kind="stable")]
-        for first in range(0, len(order), _SCRIPT_ENTRIES):
-            part = order[first : first + _SCRIPT_ENTRIES]
-            buckets = self.buckets[part]
-            starts = np.flatnonzero(np.diff(buckets, prepend=-1))
-            heads = np.stack([buckets[starts], np.diff(starts, append=len(part))], axis=1)
-            items = self.entries[part, :size].tobytes()
-            yield _Batch(part, heads.astype(">u2").tobytes(), items)
-
-    def value(self, row: int) -> bytes:
-        """Return position and body hash."""
-        return bytes(self.entries[row, _FIELD_BYTES:].tobytes())
-
-
 def open_redis(url: str) -> redis.Redis:
     """Return a client that waits out a restart: every command of ours may be given again."""
     return redis.Redis.from_url(
@@ -248,16 +188,16 @@ class RedisIdentities:
         known = self._range_known(segment, start)
         if known is None:
             return None
-        entries = _Entries.of(claims, buckets_of(self.slice_events))
+        entries = Entries.of(claims, buckets_of(self.slice_events))
         words = entries.words
         found = self._find(segment, start, known, entries, words)
         if found is None:
             return None
-        hits = {row: _seen(old) for row, old in found.items() if old != entries.value(row)}
+        hits = {row: seen(old) for row, old in found.items() if old != entries.value(row)}
         is_new = np.ones(len(claims), bool)
         is_new[list(found)] = False
-        for row, first in _copies_within(entries, words, is_new):
-            hits[row] = _seen(entries.value(first))
+        for row, first in entries.copies(is_new):
+            hits[row] = seen(entries.value(first))
             is_new[row] = False
         rows = np.flatnonzero(is_new)
         if not self._append(segment, (start, end), entries, rows):
@@ -282,8 +222,8 @@ class RedisIdentities:
             clear(keys=[key], args=[token, number, buckets])
         for slice_number, parts in slices:
             for claims in parts:
-                entries = _Entries.of(claims, buckets)
-                for batch in entries.batches(np.arange(len(claims)), _ENTRY_BYTES):
+                entries = Entries.of(claims, buckets)
+                for batch in entries.batches(np.arange(len(claims)), ENTRY_BYTES):
                     if not fill(keys=[key], args=[token, slice_number, batch.heads, batch.items]):
                         return
         self.client.register_script(_MARK)(
@@ -342,11 +282,11 @@ class RedisIdentities:
             keys = [f"{key}:{number}:{bucket}" for bucket in range(first, last)]
             texts: list[Any] = self.client.mget(keys)
             held = np.frombuffer(b"".join(text or b"" for text in texts), np.uint8)
-            read.add(_words(held.reshape(-1, _ENTRY_BYTES)))
+            read.add(words_of(held.reshape(-1, ENTRY_BYTES)))
         return read
 
     def _find(
-        self, segment: Segment, start: int, known: _Known, entries: _Entries, words: Any
+        self, segment: Segment, start: int, known: _Known, entries: Entries, words: Any
     ) -> dict[int, bytes] | None:
         """Return the values of the rows that are there, of the oldest slice that has them."""
         find = self.client.register_script(_FIND)
@@ -355,7 +295,7 @@ class RedisIdentities:
             if number not in known.filters:
                 continue
             maybe = np.flatnonzero(known.filters[number].may_hold(words))
-            for batch in entries.batches(maybe, _FIELD_BYTES):
+            for batch in entries.batches(maybe, FIELD_BYTES):
                 answer = find(
                     keys=[self._key(segment)],
                     args=[segment.horizon_slice, start, number, batch.heads, batch.items],
@@ -366,11 +306,11 @@ class RedisIdentities:
                     found.setdefault(int(batch.rows[place]), value)
         return found
 
-    def _append(self, segment: Segment, run: tuple[int, int], entries: _Entries, rows: Any) -> bool:
+    def _append(self, segment: Segment, run: tuple[int, int], entries: Entries, rows: Any) -> bool:
         """Add what is new of a run of records; return False where the memory was lost."""
         append = self.client.register_script(_APPEND)
         start, end = run
-        batches = [*entries.batches(rows, _ENTRY_BYTES)]
+        batches = [*entries.batches(rows, ENTRY_BYTES)]
         parts: list[list[int | bytes]] = [
             [segment.slice, batch.heads, batch.items] for batch in batches
         ]
@@ -389,30 +329,3 @@ class RedisIdentities:
         # Slices of another size have other buckets: what was kept there is not looked at.
         at, buckets = segment.at, buckets_of(self.slice_events)
         return f"tollbook:{self.deployment}:{buckets}:{{{at.log}:{at.partition}}}"
-
-
-def _words(entries: Any) -> Any:
-    """Return the first eight bytes of entries as two whole numbers."""
-    return np.ascontiguousarray(entries[:, :8]).view(np.uint32)
-
-
-def _seen(value: bytes) -> Seen:
-    return Seen(*position_from_bytes(value[:POSITION_BYTES]), value[POSITION_BYTES:])
-
-
-def _copies_within(entries: _Entries, words: Any, is_new: Any) -> Iterator[tuple[int, int]]:
-    """Yield the new rows that repeat another one of the run, with the first of that identity."""
-    keys = words.view(np.uint64).ravel()
-    rows = np.flatnonzero(is_new)
-    values = np.sort(keys[rows])
-    # Nearly always; an order of rows costs far more than one of values.
-    if not (values[1:] == values[:-1]).any():
-        return
-    rows = rows[np.argsort(keys[rows], kind="stable")]
-    same = np.flatnonzero(keys[rows][1:] == keys[rows][:-1])
-    firsts: dict[tuple[int, bytes], int] = {}
-    for row in np.unique(rows[np.concatenate([same, same + 1])]).tolist():
-        identity = (int(entries.buckets[row]), entries.entries[row, :_FIELD_BYTES].tobytes())
-        first = firsts.setdefault(identity, row)
-        if first != row:
-            yield row, first

@@ -7,7 +7,7 @@ import pytest
 import redis
 import xxhash
 
-from pipelines import redis_identities
+from pipelines import identity_entries, redis_identities
 from pipelines.identity_filter import IdentityFilter
 from pipelines.position import LogPartition
 from pipelines.redis_identities import RedisIdentities
@@ -59,7 +59,7 @@ def test_a_copy_is_found_and_ones_own_claim_is_not_a_copy(memory: RedisIdentitie
 def test_claims_in_several_parts_give_the_rows_of_the_whole(
     memory: RedisIdentities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_identities, "_SCRIPT_ENTRIES", 3)
+    monkeypatch.setattr(identity_entries, "_SCRIPT_ENTRIES", 3)
     memory = RedisIdentities(memory.client, "conformance", 10_000)
     segment = segment_of()
     memory.refill(segment, 0, [])

@@ -3,10 +3,9 @@
 import bisect
 import random
 
-import numpy as np
 import pytest
 
-from pipelines.position import LogPartition, position_bytes, position_from_bytes, version_of
+from pipelines.position import LogPartition, version_of
 from pipelines.segment import (
     SEGMENT_BYTES_MAX,
     SegmentProgress,
@@ -88,14 +87,6 @@ def test_a_cut_at_a_whole_minute_falls_on_the_start_of_a_segment(seed: int) -> N
         progress.add(append_ms, 1, 1)
     for minute in range(21):
         assert bisect.bisect_left(appended, minute * MINUTE) in starts
-
-
-def test_positions_sort_as_bytes_and_survive_the_round_trip() -> None:
-    places = [(0, 0), (0, 1), (1, 0), (255, 7), (256, 0), (2**40, 2**20)]
-    offsets, indexes = (np.array(column) for column in zip(*places, strict=True))
-    packed = [row.tobytes() for row in position_bytes(offsets, indexes)]
-    assert packed == sorted(packed)
-    assert [position_from_bytes(data) for data in packed] == places
 
 
 def test_a_rebuild_outranks_every_offset() -> None:
