@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import values
-from pipelines.decimals import column_of, limbs_of, summed
+from pipelines.decimals import column_of, limbs_of
 from pipelines.derived import Derived, Faults
 from pipelines.extract import Column, Kind, extract
 from pipelines.meter import MeterDefinition, is_path
@@ -193,6 +193,8 @@ class _Stream:
 
         Meters that count every event alike share the work.
         """
+        from pipelines.rows import RowByKey  # noqa: PLC0415 - see `read`
+
         is_shared = len(keep) == self.table.num_rows and len(items.values) == 1
         shared = (definition.window_size, tuple(definition.dimensions.items()))
         if is_shared and shared in self.groups:
@@ -205,9 +207,9 @@ class _Stream:
         if len(keep):
             first = windows.min()
             key = _paired(key, windows - first, int(windows.max() - first) + 1)
-        encoded = pa.array(key).dictionary_encode()
-        of_row = encoded.indices.to_numpy()
-        rows = np.zeros(len(encoded.dictionary), np.int64)
+        numbers = RowByKey()
+        of_row = numbers.rows(key)
+        rows = np.zeros(numbers.count, np.int64)
         rows[of_row] = keep
         groups = _Groups(of_row, rows)
         if is_shared:
@@ -355,6 +357,8 @@ def _grouped(
     exact: Any,
 ) -> Fold:
     """Add up the kept rows per subject, dimensions, item and window."""
+    from pipelines.sums import summed  # noqa: PLC0415 - see `_Stream.read`
+
     groups = stream.grouped(meter.definition, keep, dimensions, items)
     sums = None
     if exact is not None:

@@ -6,23 +6,26 @@ Columnar, and merged in place by key: a batch costs what it touches, not what th
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.decimals import added, column_of, limbs_of
+from pipelines.decimals import column_of, limbs_of
 from pipelines.fold import ActiveMeter, Fold
 from pipelines.position import version_of
-from pipelines.rows import RowByKey
 from pipelines.segment import Segment
 from pipelines.values import VALUE_TYPE
+
+if TYPE_CHECKING:
+    from pipelines.rows import RowByKey
 
 _TIME = pa.timestamp("ms", tz="UTC")
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 """Few of many rows have texts of their own: neither side copies or parses one text twice."""
 _CODE_BITS = 21
 """A segment is bounded by its bytes, so that it has fewer distinct values than this holds."""
+_CODE_MAX = (1 << _CODE_BITS) - 1
 
 WINDOW_ROW_SCHEMA = pa.schema(
     [
@@ -61,7 +64,7 @@ class SegmentWindows:
 
     def _of(self, meter: ActiveMeter) -> "_MeterWindows":
         if meter not in self._meters:
-            self._meters[meter] = _MeterWindows(meter.definition.keeps_items)
+            self._meters[meter] = _MeterWindows()
         return self._meters[meter]
 
     @property
@@ -131,7 +134,7 @@ class _Texts:
             if value not in known:
                 known[value] = len(known)
                 self._values.append(value)
-        assert len(known) < 1 << _CODE_BITS  # noqa: S101 - see _CODE_BITS
+        assert len(known) <= _CODE_MAX  # noqa: S101 - see _CODE_BITS
         return np.fromiter(map(known.__getitem__, values), np.int64, len(values))
 
     def column(self, codes: Any) -> Any:
@@ -143,75 +146,71 @@ class _Texts:
         return pa.DictionaryArray.from_arrays(encoded.indices, texts)
 
 
+def _row_by_key() -> "RowByKey":
+    # Loading what is compiled takes a second: commands that count no windows do without.
+    from pipelines.rows import RowByKey  # noqa: PLC0415
+
+    return RowByKey()
+
+
 @dataclass(slots=True)
 class _MeterWindows:
     """The windows of one meter in one segment: row numbers by key, and growing columns."""
 
-    has_items: bool
     touched_count: int = 0
     _subjects: _Texts = field(default_factory=_Texts)
     _dimensions: _Texts = field(default_factory=_Texts)
     _items: _Texts = field(default_factory=_Texts)
-    _groups: RowByKey = field(default_factory=RowByKey)
-    """(dimensions, item) as one code, where the meter keeps items."""
-    _starts: RowByKey = field(default_factory=RowByKey)
-    _rows: RowByKey = field(default_factory=RowByKey)
-    _keys: Any = field(default_factory=lambda: np.zeros((0, 4), np.int64))
-    """Per row: subject, dimensions and item as codes, and the window's start."""
+    _groups: "RowByKey" = field(default_factory=_row_by_key)
+    """(dimensions, item) as one code."""
+    _starts: "RowByKey" = field(default_factory=_row_by_key)
+    _rows: "RowByKey" = field(default_factory=_row_by_key)
+    """By subject, group and start, as one code."""
     _counts: Any = field(default_factory=lambda: np.zeros(0, np.int64))
     _sums: Any = field(default_factory=lambda: np.zeros((0, 2), np.uint64))
     """As limbs."""
     _touched: Any = field(default_factory=lambda: np.zeros(0, bool))
 
     def add(self, fold: Fold) -> None:
-        """Add a fold; a fold has each of its windows once."""
-        keys = np.stack(
-            [
-                self._subjects.codes(fold.subjects.values)[fold.subjects.codes],
-                self._dimensions.codes(fold.dimensions.values)[fold.dimensions.codes],
-                self._items.codes(fold.items.values)[fold.items.codes],
-                fold.windows,
-            ],
-            axis=1,
-        )
-        rows = self._numbered(keys)
+        """Add a fold."""
+        from pipelines.sums import add_up  # noqa: PLC0415 - see `_row_by_key`
+
+        rows = self._numbered(fold)
         self._grow(self._rows.count)
-        self._keys[rows] = keys
-        self._counts[rows] += fold.counts
-        if fold.sums is not None:
-            self._sums[rows] = added(self._sums[rows], limbs_of(fold.sums))
-        self.touched_count += int(np.count_nonzero(~self._touched[rows]))
-        self._touched[rows] = True
+        limbs = np.zeros((0, 2), np.uint64) if fold.sums is None else limbs_of(fold.sums)
+        held = (self._counts, self._sums, self._touched)
+        self.touched_count += add_up(rows, fold.counts, limbs, *held)
 
     def take(self) -> _Held:
         """Return the windows touched since the last time."""
         rows = np.flatnonzero(self._touched[: self._rows.count])
         self._touched[rows] = False
         self.touched_count = 0
-        keys = self._keys[rows]
+        keys = self._rows.keys[rows]
+        groups = self._groups.keys[(keys >> _CODE_BITS) & _CODE_MAX]
         return _Held(
-            self._subjects.column(keys[:, 0]),
-            self._dimensions.column(keys[:, 1]),
-            self._items.column(keys[:, 2]),
-            keys[:, 3],
+            self._subjects.column(keys >> (2 * _CODE_BITS)),
+            self._dimensions.column(groups >> _CODE_BITS),
+            self._items.column(groups & _CODE_MAX),
+            self._starts.keys[keys & _CODE_MAX],
             self._counts[rows],
             self._sums[rows],
         )
 
-    def _numbered(self, keys: Any) -> Any:
-        """Return the row of each key; new keys get new rows."""
-        groups = keys[:, 1]
-        if self.has_items:
-            groups = self._groups.codes((keys[:, 1] << _CODE_BITS) | keys[:, 2])
-        starts = self._starts.codes(keys[:, 3])
-        assert max(self._groups.count, self._starts.count) < 1 << _CODE_BITS  # noqa: S101
-        return self._rows.rows((keys[:, 0] << (2 * _CODE_BITS)) | (groups << _CODE_BITS) | starts)
+    def _numbered(self, fold: Fold) -> Any:
+        """Return the row of each window of a fold; new windows get new rows."""
+        subjects = self._subjects.codes(fold.subjects.values)[fold.subjects.codes]
+        dimensions = self._dimensions.codes(fold.dimensions.values)[fold.dimensions.codes]
+        items = self._items.codes(fold.items.values)[fold.items.codes]
+        groups = self._groups.rows((dimensions << _CODE_BITS) | items)
+        starts = self._starts.rows(fold.windows)
+        assert max(self._groups.count, self._starts.count) <= _CODE_MAX  # noqa: S101
+        return self._rows.rows((subjects << (2 * _CODE_BITS)) | (groups << _CODE_BITS) | starts)
 
     def _grow(self, rows: int) -> None:
         if rows <= len(self._counts):
             return
         more = max(1024, 2 * rows) - len(self._counts)
-        self._keys = np.concatenate([self._keys, np.zeros((more, 4), np.int64)])
         self._counts = np.concatenate([self._counts, np.zeros(more, np.int64)])
         self._sums = np.concatenate([self._sums, np.zeros((more, 2), np.uint64)])
         self._touched = np.concatenate([self._touched, np.zeros(more, bool)])

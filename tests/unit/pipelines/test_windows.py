@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.decimals import added, column_of, limbs_of
+from pipelines.decimals import column_of, limbs_of
 from pipelines.fold import ActiveMeter, WindowKey, Worth, combine, fold_all
 from pipelines.meter import MeterDefinition
 from pipelines.position import LogPartition
 from pipelines.segment import first_segment
+from pipelines.sums import add_up, summed
 from pipelines.values import EXACT, VALUE_TYPE
 from pipelines.windows import SegmentWindows
 from tests.unit.pipelines.test_fold import NOON, events
@@ -30,7 +31,22 @@ def column(numbers: list[Decimal]) -> pa.Array:
 def test_limbs_add_as_numbers_do() -> None:
     pairs = [(a, b) for a in EXTREMES for b in EXTREMES]
     left, right = (limbs_of(column(list(side))) for side in zip(*pairs, strict=True))
-    assert column_of(added(left, right)).to_pylist() == [EXACT.add(a, b) for a, b in pairs]
+    totals, touched, ones = left.copy(), np.zeros(len(pairs), bool), np.ones(len(pairs), np.int64)
+    rows, counts = np.arange(len(pairs)), np.zeros(len(pairs), np.int64)
+    assert add_up(rows, ones, right, counts, totals, touched) == len(pairs)
+    assert column_of(totals).to_pylist() == [EXACT.add(a, b) for a, b in pairs]
+    assert add_up(rows, ones, right, counts, totals, touched) == 0
+    assert counts.tolist() == [2] * len(pairs)
+
+
+def test_sums_of_groups_are_those_of_their_numbers() -> None:
+    dice = random.Random(2)
+    numbers = [dice.choice(EXTREMES) for _ in range(500)]
+    groups = [dice.randrange(7) for _ in numbers]
+    naive = [Decimal(0)] * 8
+    for number, group in zip(numbers, groups, strict=True):
+        naive[group] = EXACT.add(naive[group], number)
+    assert column_of(summed(limbs_of(column(numbers)), np.array(groups), 8)).to_pylist() == naive
 
 
 def test_limbs_of_a_slice_are_those_of_its_rows() -> None:
