@@ -4,6 +4,7 @@ Prints, asserts no times. CPU-seconds per million events stay the same on a busy
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from confluent_kafka.cimpl import NewTopic
 from ingest.topic import decode_record
 from tests.embedded_stack import EmbeddedStack, wait_until
 from tests.forks import REPOSITORY
-from tollbook.bench.figure import Figure, figures_table
+from tollbook.bench.figure import Figure, costs_table, figures_table
 from tollbook.bench.latency import measure_latency
 from tollbook.bench.load import Shape, records
 from tollbook.bench.metering import cpu_seconds, measure_metering
@@ -43,26 +44,30 @@ def tell(figures: list[Figure]) -> None:
     show("", figures_table(figures))
 
 
-@pytest.fixture(params=[1, 4])
-def other_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmbeddedStack]:
-    stack = EmbeddedStack(tmp_path / "stack", ("--workers", str(request.param)))
-    stack.up()
-    yield stack
-    stack.down()
-
-
 @pytest.mark.parametrize("shape", [FEW, MANY], ids=str)
 def test_cost_by_touched_windows(stack: EmbeddedStack, shape: Shape) -> None:
     tell(measure_metering(stack.read(), shape))
 
 
-@pytest.mark.parametrize("subjects", [10_000, 100_000, 1_000_000])
-def test_cost_by_subjects(stack: EmbeddedStack, subjects: int) -> None:
-    tell(measure_metering(stack.read(), Shape(1_000_000, subjects, 1, 1)))
+def test_cost_by_subjects(stack: EmbeddedStack) -> None:
+    """Each subject with one window, and then with so many that all have two million together."""
+    known, events = stack.read(), 1_000_000
+    one_window = [Shape(events, subjects, 1, 1) for subjects in (10_000, 100_000, events)]
+    as_many = [Shape(events, subjects, events // subjects, 1) for subjects in (10_000, 100_000)]
+    figures = [each for shape in one_window + as_many for each in measure_metering(known, shape)]
+    show(f"{events:,} events, {len(os.sched_getaffinity(0))} cores", costs_table(figures))
 
 
-def test_cost_by_workers(other_stack: EmbeddedStack) -> None:
-    tell(measure_metering(other_stack.read(), FEW))
+def test_cost_by_workers(tmp_path: Path) -> None:
+    figures: list[Figure] = []
+    for workers in (1, 2, 4):
+        stack = EmbeddedStack(tmp_path / f"{workers}", ("--workers", str(workers)))
+        stack.up()
+        try:
+            figures += measure_metering(stack.read(), FEW)
+        finally:
+            stack.down()
+    show(f"{FEW.events:,} events, {len(os.sched_getaffinity(0))} cores", costs_table(figures))
 
 
 def test_accepted_to_queryable(stack: EmbeddedStack) -> None:

@@ -14,7 +14,7 @@ from ingest.topic import Tick
 from pipelines.kafka_ticks import KafkaTicks
 from pipelines.position import Log
 from pipelines.postgres_logs import PostgresLogs
-from tollbook.drill.arena import HEAL_SECONDS_MAX, SECOND_TENANT, Arena
+from tollbook.drill.arena import HEAL_SECONDS_MAX, SECOND_TENANT, Arena, ArenaError
 from tollbook.drill.check import Check
 from tollbook.drill.checking import Checker
 from tollbook.drill.feeding import Feed
@@ -159,6 +159,22 @@ def play(arena: Arena, fault: Fault, scale: Scale, seed: int) -> Outcome:
         statuses=dict(feed.account.statuses),
         checks=checks,
     )
+
+
+def attempt(arena: Arena, fault: Fault, scale: Scale, seed: int) -> Outcome:
+    """Run one case, as `play`; one that cannot come to its end is an outcome, too.
+
+    Raises:
+        ArenaError: it has left a stack that does not heal.
+    """
+    began = time.monotonic()
+    try:
+        return play(arena, fault, scale, seed)
+    except (ArenaError, TimeoutError) as error:
+        arena.wait_healthy()
+        seconds = time.monotonic() - began
+        ended = Check("--", "the case came to its end", looked_at=1, differences=[str(error)])
+        return Outcome(fault, seed, 0, seconds, 0.0, {}, 0, {}, [ended])
 
 
 def _send_under(fault: Fault, strike: Strike) -> None:

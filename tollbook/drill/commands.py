@@ -52,7 +52,8 @@ def drill(
     sent is written down first, and each answer, stored event and refusal is compared with that.
     The exit status is 1 if anything differs.
     """
-    from tollbook.drill.faults import FAULTS  # noqa: PLC0415 - keeps the command line quick
+    from tollbook.drill.arena import ArenaError  # noqa: PLC0415 - keeps the command line quick
+    from tollbook.drill.faults import FAULTS  # noqa: PLC0415
 
     if list_them:
         _list(as_json=as_json)
@@ -74,6 +75,9 @@ def drill(
     except KeyboardInterrupt:
         show("Stopped; nothing is left running.", console=console)
         status = 130
+    except ArenaError as error:
+        show(f"The drill cannot go on: {error}", console=console)
+        status = 1
     else:
         status = 1 if any(outcome.failures for outcome in outcomes) else 0
     if as_json:
@@ -99,7 +103,7 @@ def _run(
 ) -> None:
     """Play the cases, round after round, each round with a seed of its own."""
     from tollbook.drill.arena import Arena  # noqa: PLC0415
-    from tollbook.drill.case import BRIEF, FULL, play  # noqa: PLC0415
+    from tollbook.drill.case import BRIEF, FULL, attempt  # noqa: PLC0415
     from tollbook.drill.faults import FAULTS  # noqa: PLC0415
 
     arena = Arena(folder)
@@ -110,7 +114,7 @@ def _run(
             for number, name in enumerate(names, 1):
                 with console.status(f"seed {seed}, case {number} of {len(names)}: {name}"):
                     scale = FULL if everything else BRIEF
-                    outcomes.append(play(arena, FAULTS[name], scale, seed))
+                    outcomes.append(attempt(arena, FAULTS[name], scale, seed))
                 _tell(outcomes[-1], f"{number}/{len(names)}", console)
             seed += 1
             names = [name for name in names if not FAULTS[name].is_last] or names

@@ -11,6 +11,8 @@ from tollbook.drill.workloads import disorder
 
 _WRITES = ("usage_events", "usage_identities", "usage_windows", "usage_progress")
 """Tables in the order in which a worker writes them: each insert is a place to die before."""
+_SECONDS_A_ROUND = 120
+"""Workers load what is compiled each time they start."""
 
 
 def _arm_kills_at_writes(strike: Strike) -> None:
@@ -34,7 +36,11 @@ def _arm_kills_at_writes(strike: Strike) -> None:
 def _wait_for_kills(strike: Strike) -> None:
     wanted = len(_WRITES) * strike.scale.rounds
     strike.wait_for_feed()
-    wait_until(lambda: sum(strike.struck.values()) == wanted, "a worker died at every write")
+    wait_until(
+        lambda: sum(strike.struck.values()) == wanted,
+        "a worker died at every write",
+        _SECONDS_A_ROUND * strike.scale.rounds,
+    )
 
 
 def _kill(strike: Strike) -> None:
