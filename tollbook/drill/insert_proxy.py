@@ -8,6 +8,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -103,6 +104,11 @@ class InsertProxy:
 class _Handler(BaseHTTPRequestHandler):
     owner: InsertProxy
     protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        """Serve a connection to its end; that of a killed worker ends anywhere."""
+        with suppress(ConnectionError):
+            super().handle()
 
     def do_GET(self) -> None:
         self._relay()
