@@ -79,6 +79,7 @@ def acknowledged(bootstrap: str, topic: str, messages: Sequence[Message], what: 
             "enable.idempotence": True,
             "linger.ms": 0,
             "delivery.timeout.ms": int(_ANSWER_SECONDS * 1000),
+            "log_level": 0,  # what fails is raised; its own lines would stand amid a command's
         }
     )
     offsets: dict[int, int] = {}

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query
 from fastapi.responses import JSONResponse, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from billing.customer import Moment
 from billing.declaration import Declarations, Meter
@@ -23,6 +23,7 @@ from tollbook.api.problem import problem
 from tollbook.api.usage import refusal, shared_clickhouse
 from tollbook.meter_backtest import backtest
 from tollbook.stack_file import Stack
+from tollbook.usage_question import BadParameterError, read_instant
 
 
 class Since(BaseModel):
@@ -102,19 +103,18 @@ def _add_backtest(
     def backtest_meter(
         asked: Annotated[Asked, Depends(asker)],
         given: Annotated[Any, Body()],
-        since: Annotated[AwareDatetime | None, Query(alias="from")] = None,
-        until: Annotated[AwareDatetime | None, Query(alias="to")] = None,
+        since: Annotated[str | None, Query(alias="from")] = None,
+        until: Annotated[str | None, Query(alias="to")] = None,
     ) -> Any:
         """Return what a definition would have counted over stored events; nothing is saved."""
         meter = read_meter_request(given)
         if isinstance(meter, JSONResponse):
             return meter
         try:
+            interval = (read_instant("from", since), read_instant("to", until))
             client = shared_clickhouse(stack_of(asked.tenant).clickhouse_url)
-            return backtest(
-                asked.connection, client, asked.tenant, meter.definition, (since, until)
-            )
-        except (TooMuchError, TransientError) as error:
+            return backtest(asked.connection, client, asked.tenant, meter.definition, interval)
+        except (BadParameterError, TooMuchError, TransientError) as error:
             return refusal(error, 422)
 
 

@@ -164,6 +164,7 @@ class Feed:
                 "bootstrap.servers": self.kafka_bootstrap,
                 "enable.idempotence": True,
                 "message.timeout.ms": _DELIVERY_SECONDS * 1000,
+                "log_level": 0,
             }
         )
         failed: list[str] = []
