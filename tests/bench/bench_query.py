@@ -1,7 +1,7 @@
 """How fast a month by day of one customer is answered, from 100 million rows of windows.
 
-Asked as users ask: through the API, and by SQL from the view `usage_daily`. Prints, asserts only
-that answers are right.
+Asked as users ask: through the API, and by SQL from the view `usage_daily`, as owner and analyst.
+Prints, asserts only that answers are right.
 """
 
 import json
@@ -10,11 +10,15 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
+from typing import Any
 
 import httpx
+import psutil
 import psycopg
 import pytest
 
+from tests.analysts import make_analyst
 from tests.embedded_stack import EmbeddedStack
 from tollbook.bench.figure import Figure, figures_table
 from tollbook.bench.load import definitions
@@ -87,7 +91,8 @@ def test_a_month_by_day_of_one_customer(stack: EmbeddedStack) -> None:
 
 def measure(stack: Stack, rows: int) -> Iterator[Figure]:
     """Yield how long one question takes, one after the other, over customers at random."""
-    clickhouse = open_clickhouse(stack.clickhouse_url)
+    owner = open_clickhouse(stack.clickhouse_url)
+    analyst = make_analyst(stack, stack.tenant, "tb_bench_query").connect()
     headers = {"Authorization": f"Bearer {stack.api_key}"}
     with httpx.Client(base_url=stack.api_url, headers=headers, timeout=60) as client:
 
@@ -99,16 +104,28 @@ def measure(stack: Stack, rows: int) -> Iterator[Figure]:
             )
             return [Decimal(row["value"]) for row in answer.raise_for_status().json()["rows"]]
 
-        def from_view(customer: str) -> list[Decimal]:
-            found = clickhouse.query(_VIEW, {"tenant": stack.tenant, "customer": customer})
+        def from_view(client: Any, customer: str) -> list[Decimal]:
+            found = client.query(_VIEW, {"tenant": stack.tenant, "customer": customer})
             return [row[1] for row in found.result_rows]
 
-        for name, ask in (("the API", from_api), ("the view usage_daily", from_view)):
+        where = f"{rows:,} rows of windows, {QUESTIONS} customers one after another"
+        for name, ask in (
+            ("the API", from_api),
+            ("the view usage_daily", partial(from_view, owner)),
+            ("the view, as an analyst", partial(from_view, analyst)),
+        ):
+            before = _cpu_seconds(stack)
             taken = sorted(_timed(ask))
-            where = f"{rows:,} rows of windows, {QUESTIONS} customers one after another"
+            spent = (_cpu_seconds(stack) - before) / QUESTIONS * 1000
             p50, p95 = taken[len(taken) // 2], taken[len(taken) * 95 // 100]
             yield Figure(f"a month by day from {name}, p50", p50, "ms", where)
             yield Figure(f"a month by day from {name}, p95", p95, "ms", where, P95_MS_TARGET)
+            yield Figure(f"a month by day from {name}, CPU", spent, "ms", "API and ClickHouse")
+
+
+def _cpu_seconds(stack: Stack) -> float:
+    spent = [psutil.Process(stack.pids[name]).cpu_times() for name in ("api", "clickhouse")]
+    return float(sum(times.user + times.system for times in spent))
 
 
 _VIEW = f"""
