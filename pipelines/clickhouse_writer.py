@@ -93,7 +93,7 @@ class ClickHouseWriter:
             "usage_replacements", [_closed_row(f, c) for f in flushes for c in f.closed], rows
         )
         windows = pa.concat_tables([f.windows for f in flushes]).unify_dictionaries()
-        self._insert("usage_windows", in_order(windows.combine_chunks(), _WINDOW_ORDER), rows)
+        self._insert("usage_windows", in_order(windows, _WINDOW_ORDER), rows)
         self._insert_rows("usage_progress", [_progress_row(f) for f in flushes], rows)
         return rows
 

@@ -48,6 +48,20 @@ def test_rows_stand_as_python_sorts_them(widest: int) -> None:
     assert rows_of(ordered) == sorted(rows_of(table))
 
 
+def test_rows_of_several_chunks_stand_in_one_order() -> None:
+    parts = [
+        table_of([("t", name, start, segment) for name in names for start in (3, 1, 2)])
+        for names, segment in (("cab", 7), ("dba", 8), ("b", 9))
+    ]
+    table = pa.concat_tables(parts).append_column("count", pa.array(range(21)))
+    ordered = in_order(table.unify_dictionaries(), NAMES)
+    assert all(column.num_chunks == 1 for column in ordered.columns)
+    assert ordered.schema == table.schema
+    whole = list(zip(rows_of(table), range(21), strict=True))
+    kept = list(zip(rows_of(ordered), ordered.column("count").to_pylist(), strict=True))
+    assert kept == sorted(whole)
+
+
 def test_a_table_without_rows_stays_as_it_is() -> None:
     empty = table_of([("t", "s", 1, 1)]).slice(0, 0).combine_chunks()
     assert in_order(empty, NAMES).num_rows == 0
