@@ -128,8 +128,11 @@ class Checker:
         letters.compare("others", set(), strange)
         copies = Check("I3", "every copy is told from its event")
         planned = len(self._settled(Fate.COUNTED)) + len(self._settled(Fate.COPY)) - len(counted)
+        # A copy in another partition or log than its event is found by the audit of a cut.
         rows = self._rows(
-            "SELECT count() FROM usage_duplicates FINAL WHERE startsWith(id, {type:String})"
+            "SELECT (SELECT count() FROM usage_duplicates FINAL"
+            " WHERE startsWith(id, {type:String})) + (SELECT count() FROM usage_audit_voids FINAL"
+            " WHERE startsWith(id, {type:String}) AND revision = 0 AND NOT is_conflict)"
         )
         # A request whose answer was lost may have been sent again: further copies.
         least = planned - len(self.account.given_up)

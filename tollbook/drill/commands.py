@@ -33,7 +33,10 @@ def drill(
     ] = None,
     everything: Annotated[
         bool,
-        typer.Option("--all", help="Also the long cases; many times the events, longer faults."),
+        typer.Option(
+            "--all",
+            help="Also the long cases; many times the events, longer faults: up to an hour.",
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Which events, and which moments.")] = 1,
     minutes: Annotated[
