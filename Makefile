@@ -4,6 +4,8 @@
 PYTHON ?= python3
 RUN := .venv/bin/python -P
 SETUP := .venv/.installed
+# What other compiled modules have in them: a change makes those that are kept out of date.
+COMPILED := $(addprefix ingest/,memory.py plain_json.py plain_times.py topic.py)
 CODE := ingest pipelines billing infra tollbook sql tests
 
 # A copied or moved tree must not use the environment of the tree it came from.
@@ -20,7 +22,7 @@ help: ## Print this list.
 
 setup: $(SETUP) ## Install everything into .venv, by hash; without network once it was done here.
 
-$(SETUP): requirements.lock requirements-tools.lock pyproject.toml infra/bootstrap.py
+$(SETUP): requirements.lock requirements-tools.lock pyproject.toml infra/bootstrap.py $(COMPILED)
 	@TOLLBOOK_PYTHON="$(filter-out python3,$(PYTHON))" $(PYTHON) infra/bootstrap.py
 
 demo: $(SETUP) ## Run a year of flights from event to balanced ledger, on real servers.

@@ -65,6 +65,9 @@ def busy(code: str, detail: str, retry_after_seconds: int = 1) -> Answer:
     return refuse(503, code, detail, b"Retry-After: %d\r\n" % retry_after_seconds)
 
 
+INTERNAL = refuse(500, "internal", "an error of ours; see the log")
+
+
 def unauthorized(detail: str) -> Answer:
     """Return a 401 that says how to authenticate."""
     return refuse(401, "unauthorized", detail, b'WWW-Authenticate: Bearer realm="tollbook"\r\n')

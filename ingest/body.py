@@ -9,7 +9,8 @@ from typing import Any
 
 from backports import zstd
 
-ENCODINGS = frozenset({b"", b"identity", b"gzip", b"x-gzip", b"zstd"})
+PLAIN = frozenset({b"", b"identity"})
+ENCODINGS = PLAIN | {b"gzip", b"x-gzip", b"zstd"}
 MEMBERS_MAX = 64
 """Of concatenated gzip members or zstd frames: each costs a copy of what follows it."""
 
@@ -33,7 +34,7 @@ def decompress(body: bytes, encoding: bytes, bytes_max: int) -> bytes:
         BodyTooLargeError: more than `bytes_max` bytes would come out.
         CorruptBodyError: broken or cut off.
     """
-    if encoding in {b"", b"identity"}:
+    if encoding in PLAIN:
         return body
     if encoding == b"zstd":
         return _decompress(body, "zstd", _zstd_decompressor, bytes_max)

@@ -6,7 +6,8 @@ A body of tiny elements would become millions of objects before anyone could cou
 from typing import ClassVar
 
 import msgspec
-import numpy as np
+
+from ingest.scanning import LINES, ONE
 
 EVENT_BYTES_MIN = 40
 """No event is shorter, with its four names and their values."""
@@ -32,19 +33,18 @@ class _Element(msgspec.Struct, gc=False):
 _elements = msgspec.json.Decoder(list[_Element])
 
 
-def is_crowded(body: bytes, shape: str, events_max: int) -> bool:
+def is_crowded(body: bytes, shape: int, events_max: int) -> bool:
     """Tell whether there are too many events; line ends may be twice as many, for blank lines.
 
     Raises:
         msgspec.DecodeError: so large a body is not an array of objects.
         RecursionError: nor is it JSON that anyone would nest so deeply.
     """
-    if shape == "lines":
+    if shape == LINES:
         return body.count(b"\n") > 2 * events_max
-    if shape == "one" or len(body) <= EVENT_BYTES_MIN * events_max:
+    if shape == ONE or len(body) <= EVENT_BYTES_MIN * events_max:
         return False
-    commas = np.count_nonzero(np.frombuffer(body, dtype=np.uint8) == ord(","))
-    if commas <= _EVENT_COMMAS_MIN * events_max:
+    if body.count(b",") <= _EVENT_COMMAS_MIN * events_max:
         return False
     _Element.left = events_max
     try:

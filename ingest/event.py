@@ -1,6 +1,6 @@
 """One usage event: a structured JSON CloudEvent, checked in full, with every fault named.
 
-This is the rule of what an event is. `ingest.columns` decides whole requests at once and comes
+This is the rule of what an event is. `ingest.bodies` decides whole flushes at once and comes
 here whenever anything looks unusual; producers that write to the log directly are judged here
 too. A JSON key that occurs twice in one object counts with its last value, as JSON parsers do.
 """

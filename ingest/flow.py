@@ -1,4 +1,4 @@
-"""From accepted columns to acknowledged records: linger, flush, and tell each request its fate.
+"""From bodies to acknowledged records: linger, flush, and tell each request its fate.
 
 What waits is bounded in bytes. While the broker is known to be away, one flush at a time tries
 it; the other requests are turned away at once instead of waiting for the delivery timeout.
@@ -8,13 +8,14 @@ from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from typing import Protocol
 
-from ingest.batches import Batches
-from ingest.columns import Columns
+from ingest.bodies import Bodies, Body, Verdict
 from ingest.limits import FlowLimits
+from ingest.packing import pack
 from ingest.usage_log import UsageLog
 
-OnSettled = Callable[[str | None], None]
-"""Called once per request: with None when its events are acknowledged, else with the reason."""
+OnSettled = Callable[[Verdict, str | None], None]
+"""Called once per request, with the verdict on its body and, where what it says was accepted was
+not acknowledged, with the reason."""
 
 
 class Producer(Protocol):
@@ -36,11 +37,17 @@ class Flow:
     """Gathers requests into flushes."""
 
     def __init__(
-        self, loop: AbstractEventLoop, batches: Batches, producer: Producer, limits: FlowLimits
+        self,
+        loop: AbstractEventLoop,
+        bodies: Bodies,
+        producer: Producer,
+        partitions: int,
+        limits: FlowLimits,
     ) -> None:
         self._loop = loop
-        self._batches = batches
+        self._bodies = bodies
         self._producer = producer
+        self._partitions = partitions
         self._limits = limits
         self._linger_seconds = limits.linger_ms / 1000
         self._linger_busy_seconds = max(limits.linger_ms, limits.linger_busy_ms) / 1000
@@ -60,7 +67,7 @@ class Flow:
     def follow(self, usage_log: UsageLog) -> None:
         """Write to another log from now on; what waits still goes where it was taken for."""
         self.flush()
-        self._batches.spread_over(usage_log.partitions)
+        self._partitions = usage_log.partitions
         self._producer.write_to(usage_log.topic)
 
     def has_room(self, size: int) -> bool:
@@ -73,16 +80,12 @@ class Flow:
             self._producer.is_down and (self._producer.records_waiting or self._callbacks)
         )
 
-    def submit(self, columns: Columns, on_settled: OnSettled) -> None:
+    def submit(self, body: Body, on_settled: OnSettled) -> None:
         """Take a request's events into the next flush."""
-        self._batches.add(columns)
+        self._bodies.add(body)
         self._callbacks.append(on_settled)
-        self.waiting_bytes += columns.size
-        limits = self._limits
-        if (
-            self._batches.events >= limits.batch_events_max
-            or self._batches.size >= limits.batch_bytes_max
-        ):
+        self.waiting_bytes += body.size
+        if self._bodies.size >= self._limits.batch_bytes_max:
             self.flush()
         elif self._timer is None:
             is_busy = self._producer.records_waiting
@@ -101,15 +104,26 @@ class Flow:
         if not self._callbacks:
             return
         callbacks, self._callbacks = self._callbacks, []
-        size = self._batches.size
-        records = self._batches.take_records()
+        size = self._bodies.size
+        events = self._bodies.read()
+        records = pack(events.text, events.rows, self._partitions, self._limits.record_bytes_max)
+
+        waiting = []
+        for callback, verdict in zip(callbacks, events.verdicts, strict=True):
+            if verdict.accepted:
+                waiting.append((callback, verdict))
+            else:
+                callback(verdict, None)
 
         def settle(error: str | None) -> None:
             self.waiting_bytes -= size
-            for callback in callbacks:
-                callback(error)
+            for callback, verdict in waiting:
+                callback(verdict, error)
             # Those answered now may send more at once, which then goes along.
             if self._callbacks and not self._producer.records_waiting:
                 self._flush_in(self._linger_seconds)
 
-        self._producer.produce(records, settle)
+        if records:
+            self._producer.produce(records, settle)
+        else:
+            settle(None)

@@ -1,25 +1,25 @@
 """A request's head, and what may be decided before its body is read."""
 
-from urllib.parse import parse_qsl
-
 import msgspec
 
 from ingest.answers import Answer, refuse
 from ingest.body import ENCODINGS
 from ingest.limits import RequestLimits
+from ingest.plain_json import UNUSUAL
+from ingest.scanning import ANY, LINES, MANY, ONE
 
 EVENT_PATHS = frozenset({b"/v1/events", b"/api/v1/events"})
 STATUS_PATHS = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 _SHAPES = {
-    b"application/cloudevents+json": "one",
-    b"application/cloudevents-batch+json": "many",
-    b"application/json": "any",
-    b"application/x-ndjson": "lines",
+    b"application/cloudevents+json": ONE,
+    b"application/cloudevents-batch+json": MANY,
+    b"application/json": ANY,
+    b"application/x-ndjson": LINES,
 }
 _CHARSETS = (b"utf-8", b'"utf-8"', b"us-ascii")
 _SINGLE = (b"host", b"authorization", b"content-type", b"content-encoding", b"content-length")
 _MEDIA_TYPES_CACHED_MAX = 256
-_shapes_seen: dict[bytes, str] = {}
+_shapes_seen: dict[bytes, int] = {}
 
 
 class Head(msgspec.Struct, gc=False):
@@ -32,10 +32,16 @@ class Head(msgspec.Struct, gc=False):
     repeated: list[bytes]
     """Names of headers that came more than once."""
     path: bytes = b""
-    query: bytes = b""
     content_length: int = 0
     """Bytes of body that the head announces; 0 where it says nothing or is chunked."""
     has_body: bool = False
+    encoding: bytes = b""
+    shape: int = UNUSUAL
+    """That the Content-Type announces: see `ingest.scanning`; UNUSUAL where it is not taken."""
+    is_partial: bool = False
+    """Whether good events are to be taken beside refused ones."""
+    wants_verdicts: bool = False
+    """Whether the sender wants a verdict for each event."""
 
     def __post_init__(self) -> None:
         length = self.headers.get(b"content-length")
@@ -46,7 +52,11 @@ class Head(msgspec.Struct, gc=False):
         if target.startswith(b"http://"):
             slash = target.find(b"/", 7)
             target = b"/" if slash < 0 else target[slash:]
-        self.path, _, self.query = target.partition(b"?")
+        self.path, _, query = target.partition(b"?")
+        self.is_partial = _is_partial(query)
+        self.wants_verdicts = _prefers_representation(self.headers)
+        self.encoding = self.headers.get(b"content-encoding", b"").lower()
+        self.shape = _shape_of(self.headers.get(b"content-type", b""))
 
 
 def check_form(head: Head, limits: RequestLimits) -> Answer | None:
@@ -99,10 +109,10 @@ def check_route(head: Head) -> Answer | None:
 
 def check_content(head: Head) -> Answer | None:
     """Return the answer to events in a form that is not read here, or None."""
-    if shape_of(head.headers.get(b"content-type", b"")) is None:
+    if head.shape == UNUSUAL:
         accepted = ", ".join(name.decode() for name in _SHAPES)
         return refuse(415, "media-type", f"Content-Type must be one of {accepted}, in UTF-8")
-    if head.headers.get(b"content-encoding", b"").lower() not in ENCODINGS:
+    if head.encoding not in ENCODINGS:
         return refuse(
             415,
             "content-coding",
@@ -116,8 +126,8 @@ def check_content(head: Head) -> Answer | None:
     return None
 
 
-def shape_of(content_type: bytes) -> str | None:
-    """Return the shape of body that a Content-Type announces, or None where it is not taken."""
+def _shape_of(content_type: bytes) -> int:
+    """Return the shape of body that a Content-Type announces, or UNUSUAL."""
     shape = _shapes_seen.get(content_type)
     if shape is not None:
         return shape
@@ -125,19 +135,19 @@ def shape_of(content_type: bytes) -> str | None:
     for parameter in parameters:
         name, _, value = parameter.partition(b"=")
         if name.strip() == b"charset" and value.strip() not in _CHARSETS:
-            return None
-    shape = _SHAPES.get(media_type)
-    if shape is not None and len(_shapes_seen) < _MEDIA_TYPES_CACHED_MAX:
+            return UNUSUAL
+    shape = _SHAPES.get(media_type, UNUSUAL)
+    if shape != UNUSUAL and len(_shapes_seen) < _MEDIA_TYPES_CACHED_MAX:
         _shapes_seen[content_type] = shape
     return shape
 
 
-def is_partial(query: bytes) -> bool:
+def _is_partial(query: bytes) -> bool:
     """Tell whether the query asks that good events be taken beside refused ones."""
-    return bool(query) and (b"partial", b"true") in parse_qsl(query, max_num_fields=32)
+    return b"partial=true" in query.split(b"&")
 
 
-def prefers_representation(headers: dict[bytes, bytes]) -> bool:
+def _prefers_representation(headers: dict[bytes, bytes]) -> bool:
     """Tell whether the sender wants a verdict for each event."""
     prefer = headers.get(b"prefer")
     if prefer is None:

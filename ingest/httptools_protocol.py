@@ -44,8 +44,10 @@ class HttpProtocol(Connection):
         self._headers: dict[bytes, bytes] = {}
         self._repeated: list[bytes] = []
         self._head: Head | None = None
-        self._chunks: list[bytes] = []
+        self._pieces: list[bytes | memoryview] = []
         self._body_bytes = 0
+        self._left = 0
+        """Bytes to come of a body whose head was known, so that the parser does not see it."""
         self._received_head = b""
         """The bytes of the head being parsed, where they came at once and may be remembered."""
 
@@ -53,13 +55,15 @@ class HttpProtocol(Connection):
         """Parse what came."""
         if self._is_deaf:
             return
-        if self._unfed or self._is_feeding:
+        if self._left:
+            self._take_more(data)
+        elif self._unfed or self._is_feeding:
             self._unfed += data
         elif self._reading or not self._take_known(data):
             self._feed(data)
 
     def _take_known(self, data: bytes) -> bool:
-        """Take a request that came at once under a head that was parsed before, if it is one.
+        """Take a request under a head that was parsed before, if it is one; its body may follow.
 
         Between requests the parser keeps nothing, so the same bytes would give the same head.
         """
@@ -70,8 +74,9 @@ class HttpProtocol(Connection):
         if head is None:
             self._received_head = received
             return False
+        left = head.content_length - len(data) + end
         if (
-            len(data) - end != head.content_length
+            left < 0
             or server.is_draining
             or self._is_write_paused
             or (exchanges and not exchanges[-1].keep_alive)
@@ -81,10 +86,41 @@ class HttpProtocol(Connection):
             return False
         exchange = Exchange(self, perf_counter(), keep_alive=True, head_only=False)
         exchanges.append(exchange)
-        self.deadline = inf
-        self._conclude(exchange, head, data[end:])
-        self.send_answers()
+        if left:
+            self._exchange, self._head, self._left = exchange, head, left
+            self._reading = "body"
+            self._set_deadline()
+            self._keep(memoryview(data)[end:])
+        else:
+            self.deadline = inf
+            self._conclude(exchange, head, [data[end:]])
+            self.send_answers()
         return True
+
+    def _take_more(self, data: bytes) -> None:
+        """Take more of a body whose head was known."""
+        rest = b""
+        if len(data) > self._left:
+            data, rest = data[: self._left], data[self._left :]
+        self._left -= len(data)
+        self._keep(data)
+        if self._exchange is None or self._exchange.answer is not None:
+            self.send_answers()
+        elif not self._left:
+            self.on_message_complete()
+            self._set_deadline()
+            self.send_answers()
+            if rest:
+                self.data_received(rest)
+
+    def _keep(self, piece: bytes | memoryview) -> None:
+        """Keep a piece of a body, unless too much is waiting."""
+        self._pieces.append(piece)
+        self._body_bytes += len(piece)
+        self._server.flow.reading_bytes += len(piece)
+        if not self._server.flow.has_room(0) and self._exchange is not None:
+            self._exchange.answer = answers.busy("queue-full", "too much is waiting; send it again")
+            self._turn_deaf(self._exchange)
 
     def _feed(self, data: bytes) -> None:
         position, size = 0, len(data)
@@ -192,46 +228,42 @@ class HttpProtocol(Connection):
         exchange = self._exchange
         if exchange is None or exchange.answer is not None:
             return
-        self._chunks.append(chunk)
-        self._body_bytes += len(chunk)
-        self._server.flow.reading_bytes += len(chunk)
+        self._keep(chunk)
         if self._body_bytes > self._server.limits.body_bytes_max:
             exchange.answer = answers.refuse(413, "body-too-large", "the body is too large")
-            self._turn_deaf(exchange)
-        elif not self._server.flow.has_room(0):
-            exchange.answer = answers.busy("queue-full", "too much is waiting; send it again")
             self._turn_deaf(exchange)
 
     def on_message_complete(self) -> None:
         """Act on a whole request."""
-        exchange, head = self._exchange, self._head
+        exchange, head, pieces = self._exchange, self._head, self._pieces
         self._reading = ""
-        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._release_body()
         self._exchange = None
         if exchange is None or head is None:
             return
-        self._conclude(exchange, head, body)
+        self._conclude(exchange, head, pieces)
         self._is_deadline_stale = True
 
-    def _conclude(self, exchange: Exchange, head: Head, body: bytes) -> None:
+    def _conclude(self, exchange: Exchange, head: Head, pieces: list[bytes | memoryview]) -> None:
         """Act on a whole request, unless it has its answer."""
         if exchange.answer is not None:
             return
         try:
             # None leaves what may have been answered while the events were handed over.
-            exchange.answer = self._answer(head, body, exchange) or exchange.answer
+            exchange.answer = self._answer(head, pieces, exchange) or exchange.answer
         except Exception:
             log.exception("ingest failed on a request")
-            exchange.answer = answers.refuse(500, "internal", "an error of ours; see the log")
+            exchange.answer = answers.INTERNAL
 
-    def _answer(self, head: Head, body: bytes, exchange: Exchange) -> Answer | None:
+    def _answer(
+        self, head: Head, pieces: list[bytes | memoryview], exchange: Exchange
+    ) -> Answer | None:
         if head.path in STATUS_PATHS:
             return self._server.intake.status(head, self._server.gauges())
         now = self._server.wall_clock()
-        return self._server.intake.receive(head, body, now, exchange.finish)
+        return self._server.intake.receive(head, pieces, now, exchange.finish)
 
     def _release_body(self) -> None:
         self._server.flow.reading_bytes -= self._body_bytes
-        self._chunks = []
-        self._body_bytes = 0
+        self._pieces = []
+        self._body_bytes = self._left = 0

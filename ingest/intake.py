@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from ingest import answers, head
 from ingest import problem as problems
 from ingest.answers import Answer
-from ingest.body import BodyTooLargeError, CorruptBodyError, decompress
-from ingest.columns import Decoded, MalformedBodyError, TooManyEventsError, decode_events
+from ingest.bodies import Body, Verdict
+from ingest.body import PLAIN, BodyTooLargeError, CorruptBodyError, decompress
 from ingest.counters import Counters
 from ingest.event import EPOCH, Reception
+from ingest.exact import MalformedBodyError, TooManyEventsError
 from ingest.flow import Flow
 from ingest.head import Head
 from ingest.keys import ApiKey, KeyRing
@@ -94,33 +95,39 @@ class Intake:
         return Answer(200, b"ready\n", b"text/plain")
 
     def receive(
-        self, request: Head, body: bytes, now: datetime, answer_later: Callable[[Answer], None]
+        self,
+        request: Head,
+        pieces: list[bytes | memoryview],
+        now: datetime,
+        answer_later: Callable[[Answer], None],
     ) -> Answer | None:
         """Take a request's events; None means that the answer comes by `answer_later`."""
         key = self._keys.find(request.headers[b"authorization"])
         if key is None or not key.may_ingest:
             return answers.unauthorized("the key was withdrawn")
-        self._counters.body_bytes += len(body)
-        try:
-            decoded = self._decode(request, body, key, now)
-        except (BodyTooLargeError, TooManyEventsError) as error:
-            if isinstance(error, BodyTooLargeError):
-                return head.too_large(self._limits.body_bytes_max)
-            events_max = self._limits.request_events_max
-            return answers.refuse(
-                413, "too-many-events", f"a request holds at most {events_max} events"
-            )
-        except (CorruptBodyError, MalformedBodyError) as error:
-            return answers.refuse(400, "malformed-body", str(error))
-        return self._accept(request, decoded, answer_later)
+        size = sum(map(len, pieces))
+        self._counters.body_bytes += size
+        if request.encoding not in PLAIN:
+            limit = self._limits.body_bytes_max
+            try:
+                pieces = [decompress(b"".join(pieces), request.encoding, limit)]
+            except BodyTooLargeError:
+                return head.too_large(limit)
+            except CorruptBodyError as error:
+                return answers.refuse(400, "malformed-body", str(error))
+            size = len(pieces[0])
+        busy = self.judge_load(size)
+        if busy is not None:
+            return busy
+        tenant, reception = key.tenant.encode(), self._reception(key, now)
+        body = Body(pieces, size, request.shape, tenant, reception, request.is_partial)
 
-    def _decode(self, request: Head, body: bytes, key: ApiKey, now: datetime) -> Decoded:
-        encoding = request.headers.get(b"content-encoding", b"").lower()
-        plain = decompress(body, encoding, self._limits.body_bytes_max)
-        shape = head.shape_of(request.headers[b"content-type"]) or "any"
-        return decode_events(
-            plain, shape, key.tenant, self._reception(key, now), self._limits.request_events_max
-        )
+        def settle(verdict: Verdict, error: str | None) -> None:
+            self._counters.events_accepted += verdict.accepted * (error is None)
+            answer_later(self._answer(request, verdict, error))
+
+        self._flow.submit(body, settle)
+        return None
 
     def _reception(self, key: ApiKey, now: datetime) -> Reception:
         """Return what events that come now are judged by; requests of a millisecond share it."""
@@ -133,58 +140,43 @@ class Intake:
         self._last_reception = Reception(now, key.open_for_history, self._event_limits)
         return self._last_reception
 
-    def _accept(
-        self, request: Head, decoded: Decoded, answer_later: Callable[[Answer], None]
-    ) -> Answer | None:
-        accepted = len(decoded.columns)
-        refused = len({refusal.index for refusal in decoded.refusals})
-        self._counters.events_refused += refused
-        is_partial = bool(refused) and accepted > 0 and head.is_partial(request.query)
-        if refused:
-            answer = Answer(
-                400,
-                problems.refused_events(
-                    decoded.refusals,
-                    total=accepted + refused,
-                    accepted=decoded.indexes if is_partial else None,
-                ),
-                problems.MEDIA_TYPE,
+    def _answer(self, request: Head, verdict: Verdict, error: str | None) -> Answer:
+        """Return the answer to a request whose events have a verdict, and whose fate is known."""
+        if error is not None:
+            return answers.busy(
+                "outcome-unknown",
+                f"the log did not confirm in time ({error}); send the same request again",
+                2,
             )
-            if not is_partial:
-                return answer
-        elif head.prefers_representation(request.headers):
-            answer = Answer(
+        if verdict.refusals:
+            return self._refuse(request, verdict)
+        if verdict.fault is not None:
+            return self._fault(verdict.fault)
+        if request.wants_verdicts:
+            return Answer(
                 200,
-                problems.verdicts(accepted),
+                problems.verdicts(verdict.accepted),
                 b"application/json",
                 b"Preference-Applied: return=representation\r\n",
             )
-        else:
-            answer = answers.NO_CONTENT
-        if not accepted:
-            return answer
-        busy = self.judge_load(decoded.columns.size)
-        if busy is not None:
-            return busy
-        self._submit(decoded, answer, answer_later)
-        return None
+        return answers.NO_CONTENT
 
-    def _submit(
-        self, decoded: Decoded, answer: Answer, answer_later: Callable[[Answer], None]
-    ) -> None:
-        accepted = len(decoded.columns)
+    def _refuse(self, request: Head, verdict: Verdict) -> Answer:
+        refused = len({refusal.index for refusal in verdict.refusals})
+        self._counters.events_refused += refused
+        document = problems.refused_events(
+            verdict.refusals,
+            total=refused + len(verdict.indexes),
+            accepted=verdict.indexes if request.is_partial and verdict.indexes else None,
+        )
+        return Answer(400, document, problems.MEDIA_TYPE)
 
-        def settle(error: str | None) -> None:
-            if error is None:
-                self._counters.events_accepted += accepted
-                answer_later(answer)
-            else:
-                answer_later(
-                    answers.busy(
-                        "outcome-unknown",
-                        f"the log did not confirm in time ({error}); send the same request again",
-                        2,
-                    )
-                )
-
-        self._flow.submit(decoded.columns, settle)
+    def _fault(self, fault: Exception) -> Answer:
+        if isinstance(fault, TooManyEventsError):
+            events_max = self._limits.request_events_max
+            return answers.refuse(
+                413, "too-many-events", f"a request holds at most {events_max} events"
+            )
+        if isinstance(fault, MalformedBodyError):
+            return answers.refuse(400, "malformed-body", str(fault))
+        return answers.INTERNAL

@@ -26,7 +26,7 @@ from ingest.usage_log import LogAlarmError, UsageLog
 log = logging.getLogger(__name__)
 
 _HEADERS: list[tuple[str, str | bytes | None]] = [(CONTENT_TYPE_HEADER, ARROW_CONTENT_TYPE)]
-_POLL_SECONDS = 0.001
+_POLL_SECONDS = 0.002
 OnDelivered = Callable[[str | None], None]
 """Called once per group: with None when the broker has every record, else with the reason."""
 

@@ -6,7 +6,8 @@ Everything in it begins at a multiple of 8 bytes.
 
 import numpy as np
 
-from ingest.scanning import FIELDS, STAMPED, TIME, compiled
+from ingest.memory import compiled
+from ingest.scanning import FIELDS, STAMPED, TIME
 from ingest.topic import spread
 
 END_BYTES = 8

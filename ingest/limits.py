@@ -48,7 +48,6 @@ class FlowLimits:
     linger_ms: int = 3
     linger_busy_ms: int = 20
     """At most, while records are under way: fewer and larger ones cost less."""
-    batch_events_max: int = 10_000
     batch_bytes_max: int = 4 * MIB
     record_bytes_max: int = 4 * MIB
     """Of a record before compression, where it holds more than one event."""

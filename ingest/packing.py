@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingest.layout import lay_out
-from ingest.scanning import FIELDS
+from ingest.scanning import FIELDS, TIME
 from ingest.topic import EVENT_SCHEMA, encode_record
 
 # Fields of the flatbuffers `Message` and `RecordBatch` of Arrow's format, by number.
@@ -58,11 +58,27 @@ class _Head:
 _head = _Head()
 
 
-def pack(text: Any, rows: Any, partitions: int) -> list[tuple[int, bytes]]:
-    """Return a record for each partition that has events among at least one, in their order.
+def pack(text: Any, rows: Any, partitions: int, bytes_max: int) -> list[tuple[int, bytes]]:
+    """Return the records of events, each with its partition; their order is kept.
 
-    `text` is an array of bytes; `rows` are those of `ingest.scanning`.
+    Args:
+        text: an array of bytes.
+        rows: those of `ingest.scanning`.
+        partitions: how many there are.
+        bytes_max: of a record that holds more than one event.
     """
+    if len(text) > bytes_max and len(rows) > 1:
+        size = int(rows[:, 1:TIME:2].sum() - rows[:, 0:TIME:2].sum())
+        if size > bytes_max:
+            middle = len(rows) // 2
+            return pack(text, rows[:middle], partitions, bytes_max) + pack(
+                text, rows[middle:], partitions, bytes_max
+            )
+    return _packed(text, rows, partitions) if len(rows) else []
+
+
+def _packed(text: Any, rows: Any, partitions: int) -> list[tuple[int, bytes]]:
+    """Return a record for each partition that has events."""
     records, ends = lay_out(text, rows, partitions, _head.bytes, _head.numbers)
     values = memoryview(records)
     found = []

@@ -8,19 +8,21 @@ from datetime import datetime
 
 import msgspec
 
-from ingest.batches import Batches
-from ingest.columns import decode_events
+from ingest.bodies import Bodies, Body
 from ingest.event import Reception
+from ingest.limits import EventLimits
+from ingest.packing import pack
+from ingest.scanning import MANY
 
 
 def rehearse(now: datetime) -> int:
-    """Decode and pack a small and a larger request; returns the bytes of their records."""
+    """Decide and pack a small and a larger request; returns the bytes of their records."""
     event = {"id": "1", "source": "s", "type": "t", "subject": "x", "time": now.isoformat()}
-    batches = Batches(partitions=2, record_bytes_max=1_000_000)
+    bodies = Bodies(EventLimits(), 2)
     for count in (1, 2):
         body = msgspec.json.encode(
             [{**event, "subject": f"{number}", "data": {"n": number}} for number in range(count)]
         )
-        decoded = decode_events(body, "many", "rehearsal", Reception(now), count)
-        batches.add(decoded.columns)
-    return sum(len(value) for _, value in batches.take_records())
+        bodies.add(Body([body], len(body), MANY, b"rehearsal", Reception(now)))
+    events = bodies.read()
+    return sum(len(value) for _, value in pack(events.text, events.rows, 2, 1_000_000))

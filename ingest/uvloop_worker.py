@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import uvloop
 
-from ingest.batches import Batches
+from ingest.bodies import Bodies
 from ingest.counters import Counters
 from ingest.flow import Flow
 from ingest.httptools_protocol import HttpProtocol
@@ -125,8 +125,8 @@ async def _serve(settings: WorkerSettings) -> int:
     producer = RecordProducer(
         settings.kafka_bootstrap, loop, settings.flow.delivery_seconds_max, usage_log.topic
     )
-    batches = Batches(usage_log.partitions, settings.flow.record_bytes_max)
-    flow = Flow(loop, batches, producer, settings.flow)
+    bodies = Bodies(settings.events, settings.requests.request_events_max)
+    flow = Flow(loop, bodies, producer, usage_log.partitions, settings.flow)
     follower = LogFollower(flow, settings.kafka_bootstrap, settings.postgres_dsn, usage_log)
     await _wait_for_broker(follower)
     await asyncio.to_thread(verify_settings, settings.kafka_bootstrap, usage_log.topic)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from importlib import import_module
+from pathlib import Path
 
 from ingest.rehearsal import rehearse
 
@@ -10,8 +11,14 @@ _COMPILED = (
 )  # fmt: skip
 
 
+_PACKAGES = Path(__file__).parent.parent
+
+
 def main() -> None:
-    """Run what is compiled once; what came of it is kept beside the modules."""
+    """Compile everything anew by running it once; what came of it is kept beside the modules."""
+    for package in ("ingest", "pipelines"):
+        for kept in (_PACKAGES / package / "__pycache__").glob("*.nb[ci]"):
+            kept.unlink()
     for name in _COMPILED:
         import_module(f"pipelines.{name}")  # they compile as they are imported
     rehearse(datetime(2025, 1, 1, tzinfo=UTC))

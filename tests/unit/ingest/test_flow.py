@@ -1,11 +1,20 @@
 """Requests wait for each other a moment, then for the broker, and never without bound."""
 
-from ingest.batches import Batches
+import msgspec
+
+from ingest.bodies import Bodies, Body, Verdict
 from ingest.flow import Flow
-from ingest.limits import FlowLimits
+from ingest.limits import EventLimits, FlowLimits
+from ingest.scanning import MANY
 from ingest.usage_log import UsageLog
 from tests.unit.ingest.stand_ins import HandLoop, HandProducer
-from tests.unit.ingest.test_batches import columns
+from tests.unit.ingest.test_bodies import RECEPTION, plain
+
+
+def body_of(subjects: list[str]) -> Body:
+    events = [plain(number, subject=subject) for number, subject in enumerate(subjects)]
+    text = msgspec.json.encode(events)
+    return Body([text], len(text), MANY, b"acme", RECEPTION)
 
 
 class Bench:
@@ -16,10 +25,17 @@ class Bench:
         self.producer = HandProducer()
         self.fates: list[str | None] = []
         limits = limits or FlowLimits()
-        self.flow = Flow(self.loop.as_loop(), Batches(2, 10**6), self.producer, limits)
+        bodies = Bodies(EventLimits(), 1_000)
+        self.flow = Flow(self.loop.as_loop(), bodies, self.producer, 2, limits)
 
-    def submit(self, count: int = 1) -> None:
-        self.flow.submit(columns("acme", ["s"] * count), self.fates.append)
+    def submit(self, *subjects: str) -> None:
+        self.send(body_of(list(subjects or ["s"])))
+
+    def send(self, body: Body) -> None:
+        self.flow.submit(body, self.settle)
+
+    def settle(self, verdict: Verdict, error: str | None) -> None:
+        self.fates.append(error if verdict.fault is None else str(verdict.fault))
 
 
 def test_requests_within_the_linger_share_one_flush() -> None:
@@ -52,8 +68,8 @@ def test_requests_that_come_while_records_are_under_way_gather_longer() -> None:
 
 
 def test_a_full_batch_does_not_wait() -> None:
-    bench = Bench(FlowLimits(batch_events_max=10))
-    bench.submit(10)
+    bench = Bench(FlowLimits(batch_bytes_max=100))
+    bench.submit()
     assert len(bench.producer.groups) == 1
     assert bench.loop.timers == []
 
@@ -68,7 +84,8 @@ def test_every_request_of_a_failed_flush_learns_of_it() -> None:
 
 
 def test_what_waits_is_counted_until_its_fate_is_known() -> None:
-    bench = Bench(FlowLimits(waiting_bytes_max=250))
+    size = body_of(["s"]).size
+    bench = Bench(FlowLimits(waiting_bytes_max=2 * size + 50))
     bench.submit()
     bench.submit()
     assert bench.flow.has_room(50)
@@ -76,7 +93,7 @@ def test_what_waits_is_counted_until_its_fate_is_known() -> None:
     bench.loop.ring()
     assert not bench.flow.has_room(51)
     bench.producer.settle("lost")
-    assert bench.flow.has_room(250)
+    assert bench.flow.has_room(2 * size + 50)
 
 
 def test_bodies_that_are_still_coming_in_count_too() -> None:
@@ -105,7 +122,7 @@ def test_what_waits_goes_to_the_log_it_was_taken_for_and_what_follows_to_the_nex
     bench = Bench()
     bench.submit()
     bench.flow.follow(UsageLog(1, "usage.events.1", "id", 50))
-    bench.flow.submit(columns("acme", [f"s{n}" for n in range(200)]), bench.fates.append)
+    bench.submit(*(f"s{n}" for n in range(200)))
     bench.loop.ring()
     assert bench.producer.topics == ["usage.events", "usage.events.1"]
     assert {partition for partition, _ in bench.producer.groups[0][0]} <= {0, 1}
@@ -116,3 +133,14 @@ def test_nothing_is_taken_while_the_topic_is_not_the_one_on_record() -> None:
     bench = Bench()
     bench.flow.refused_because = "topic usage.events was made anew"
     assert not bench.flow.takes_more()
+
+
+def test_what_is_refused_does_not_wait_for_the_broker() -> None:
+    bench = Bench()
+    bench.submit()
+    bench.send(Body([b"["], 1, MANY, b"acme", RECEPTION))
+    bench.loop.ring()
+    assert len(bench.fates) == 1
+    bench.producer.settle()
+    assert bench.fates[1:] == [None]
+    assert bench.flow.waiting_bytes == 0

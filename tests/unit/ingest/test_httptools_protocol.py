@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from ingest.batches import Batches
+from ingest.bodies import Bodies
 from ingest.counters import Counters
 from ingest.flow import Flow
 from ingest.httptools_protocol import HttpProtocol
@@ -70,9 +70,10 @@ class Bench:
         self.loop = HandLoop()
         self.producer = producer or HandProducer()
         limits = RequestLimits(pipeline_depth_max=4)
-        flow_limits = FlowLimits(batch_events_max=1)
+        flow_limits = FlowLimits(batch_bytes_max=1)
         counters = Counters()
-        self.flow = Flow(self.loop.as_loop(), Batches(2, 10**6), self.producer, flow_limits)
+        bodies = Bodies(EventLimits(), limits.request_events_max)
+        self.flow = Flow(self.loop.as_loop(), bodies, self.producer, 2, flow_limits)
         self.keys = keys()
         intake = Intake(
             keys=self.keys,
@@ -188,7 +189,7 @@ def test_a_known_head_is_looked_at_again_for_who_sends_and_whether_there_is_room
 
 
 @pytest.mark.parametrize("cut", [3, 5, 60, len(POST) - len(EVENT), len(POST) - 1])
-def test_a_request_in_pieces_neither_makes_nor_meets_a_known_head(cut: int) -> None:
+def test_a_request_in_pieces_makes_no_known_head(cut: int) -> None:
     bench = Bench()
     pieces = (POST[:cut], POST[cut:])
     for data in (*pieces, POST, *pieces, HEALTH, POST):
@@ -209,3 +210,46 @@ def test_what_follows_a_last_request_is_not_taken_under_a_known_head() -> None:
     assert bench.transport.statuses()[:2] == [204, 204]
     assert 204 not in bench.transport.statuses()[2:]
     assert bench.server.counters.events_accepted == 2
+
+
+@pytest.mark.parametrize("cuts", [(len(POST) - 4,), (len(POST) - len(EVENT), len(POST) - 1)])
+def test_a_body_in_pieces_under_a_known_head_is_whole_again(cuts: tuple[int, ...]) -> None:
+    bench = Bench()
+    bench.protocol.data_received(POST)
+    begin = 0
+    for cut in (*cuts, len(POST)):
+        data = POST[begin:cut] if cut < len(POST) else POST[begin:] + HEALTH + POST
+        bench.protocol.data_received(data)
+        begin = cut
+    assert bench.flow.reading_bytes == 0
+    bench.producer.settle()
+    assert bench.transport.statuses() == [204, 204, 200, 204]
+
+
+def test_a_body_in_pieces_under_a_known_head_is_bounded_in_time_and_memory() -> None:
+    bench = Bench()
+    bench.protocol.data_received(POST)
+    bench.producer.settle()
+    bench.protocol.data_received(POST[:-9])
+    deadline = bench.protocol.deadline
+    assert bench.server.now < deadline < bench.server.now + 100
+    bench.server.now += 1
+    bench.protocol.data_received(POST[-9:-5])
+    assert bench.protocol.deadline == deadline
+    bench.flow.waiting_bytes = 2**40
+    bench.protocol.data_received(POST[-5:-2])
+    bench.protocol.data_received(POST[-2:])
+    assert bench.transport.statuses() == [204, 503]
+    assert bench.flow.reading_bytes == 0
+    assert bench.transport.is_closed
+
+
+def test_a_body_under_a_known_head_that_stops_coming_is_408() -> None:
+    bench = Bench()
+    bench.protocol.data_received(POST)
+    bench.producer.settle()
+    bench.protocol.data_received(POST[:-9])
+    bench.protocol.expire()
+    bench.protocol.data_received(POST[-9:])
+    assert bench.transport.statuses() == [204, 408]
+    assert bench.flow.reading_bytes == 0

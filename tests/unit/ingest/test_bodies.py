@@ -1,31 +1,45 @@
 """The fast way over a whole request decides exactly as the rule for one event does."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.columns import (
-    Columns,
-    Decoded,
-    MalformedBodyError,
-    TooManyEventsError,
-    _decode_exactly,
-    _plain_columns,
-    decode_events,
-)
-from ingest.event import NAMES, Event, Reception, microseconds, parse_event, parse_time
-from ingest.scanning import TIME
+from ingest.bodies import Bodies, Body, Events
+from ingest.event import NAMES, Event, Reception, Refusal, microseconds, parse_event, parse_time
+from ingest.exact import MalformedBodyError, TooManyEventsError, decide
+from ingest.limits import EventLimits
+from ingest.scanning import ANY, LINES, MANY, ONE, TIME
 
 NOW = datetime(2025, 11, 23, 12, tzinfo=UTC)
 RECEPTION = Reception(NOW)
+SHAPES = {"one": ONE, "many": MANY, "lines": LINES, "any": ANY}
 
 
-def decode(body: bytes, shape: str = "many") -> Decoded:
-    return decode_events(body, shape, "acme", RECEPTION, 1_000)
+def read(*bodies: bytes, shape: str = "many", is_partial: bool = True) -> Events:
+    """Return what is read of bodies that wait together."""
+    waiting = Bodies(EventLimits(), 1_000)
+    for body in bodies:
+        pieces: list[bytes | memoryview] = [body[:50], memoryview(body)[50:]]
+        waiting.add(Body(pieces, len(body), SHAPES[shape], b"acme", RECEPTION, is_partial))
+    return waiting.read()
+
+
+def decode(body: bytes, shape: str = "many") -> Events:
+    """Return what is read of one body, or raise its fault."""
+    events = read(body, shape=shape)
+    (verdict,) = events.verdicts
+    if verdict.fault is not None:
+        raise verdict.fault
+    assert verdict.accepted == len(events.rows)
+    return events
+
+
+def refusals_of(events: Events) -> list[Refusal]:
+    return [refusal for verdict in events.verdicts for refusal in verdict.refusals]
 
 
 def plain(number: int, **changes: Any) -> dict[str, Any]:
@@ -109,33 +123,34 @@ def test_a_request_is_decided_as_its_events_would_be_one_by_one(
     _assert_same(decode(body, shape), texts)
 
 
-def _assert_same(decoded: Decoded, texts: list[bytes]) -> None:
+def _assert_same(decoded: Events, texts: list[bytes]) -> None:
     verdicts = [parse_event(text, RECEPTION, index) for index, text in enumerate(texts)]
     good = [verdict for verdict in verdicts if isinstance(verdict, Event)]
     refusals = [one for verdict in verdicts if isinstance(verdict, list) for one in verdict]
-    columns = decoded.columns
-    assert decoded.refusals == refusals
-    assert _values(columns) == [
-        (
-            *(getattr(event, name).encode() for name in NAMES),
-            event.data,
-            event.extensions,
-            microseconds(event.time),
-            event.time_stamped,
-        )
-        for event in good
-    ]
+    assert refusals_of(decoded) == refusals
+    assert _values(decoded) == [_values_of(event) for event in good]
     if refusals:
         taken = [place for place, one in enumerate(verdicts) if isinstance(one, Event)]
-        assert decoded.indexes == taken
+        assert decoded.verdicts[0].indexes == taken
 
 
-def _values(columns: Columns) -> list[tuple[Any, ...]]:
-    """Return each event's names, data, extensions, time, and whether that was stamped."""
-    text = bytes(columns.text)
+def _values_of(event: Event) -> tuple[Any, ...]:
+    return (
+        b"acme",
+        *(getattr(event, name).encode() for name in NAMES),
+        event.data,
+        event.extensions,
+        microseconds(event.time),
+        event.time_stamped,
+    )
+
+
+def _values(events: Events) -> list[tuple[Any, ...]]:
+    """Return each event's tenant, names, data, extensions, time, and whether that was stamped."""
+    text = events.text.tobytes()
     return [
-        (*(text[row[2 * place] : row[2 * place + 1]] for place in range(1, 7)), *row[TIME:])
-        for row in columns.rows.tolist()
+        (*(text[row[2 * place] : row[2 * place + 1]] for place in range(7)), *row[TIME:])
+        for row in events.rows.tolist()
     ]
 
 
@@ -165,12 +180,18 @@ def test_a_damaged_body_is_decided_as_the_rule_decides(
     for where, cut, piece in edits:
         at = round(where * len(body))
         body = body[:at] + piece + body[at + cut :]
-    plainly = _plain_columns(body, shape, "acme", RECEPTION, 1_000)
-    if plainly is None:
-        return
-    exactly = _decode_exactly(body, shape, "acme", RECEPTION, 1_000)
-    assert not exactly.refusals
-    assert _values(plainly) == _values(exactly.columns)
+    before = msgspec.json.encode([plain(8)])
+    wrapped = {"one": before[1:-1], "lines": before[1:-1]}.get(shape, before)
+    found = read(wrapped, body, wrapped, shape=shape)
+    try:
+        good, refusals = decide(body, SHAPES[shape], RECEPTION, 1_000)
+        fault = ""
+    except ValueError as error:
+        good, refusals, fault = [], [], str(error)
+    assert str(found.verdicts[1].fault or "") == fault
+    assert refusals_of(found) == refusals
+    around = _values_of(cast("Event", parse_event(before[1:-1], RECEPTION, 0)))
+    assert _values(found) == [around, *(_values_of(event) for _, event in good), around]
 
 
 @given(
@@ -182,13 +203,15 @@ def test_a_time_is_read_as_the_rule_reads_it(moment: datetime, fraction: str, zo
     text = f"{moment.replace(microsecond=0).isoformat()}{fraction}{zone}"
     body = msgspec.json.encode(plain(1, time=text))
     history = Reception(NOW, open_for_history=True)
-    columns = _plain_columns(body, "one", "acme", history, 1)
     expected = parse_time(text)
     assert expected is not None
-    if columns is not None:
-        assert columns.rows[0, TIME] == microseconds(expected)
+    waiting = Bodies(EventLimits(), 1)
+    waiting.add(Body([body], len(body), ONE, b"acme", history))
+    events = waiting.read()
+    if microseconds(expected) < 0:
+        assert [refusal.field for refusal in refusals_of(events)] == ["time"]
     else:
-        assert len(fraction) == 11 or microseconds(expected) < 0
+        assert events.rows[0, TIME] == microseconds(expected)
 
 
 def _never(*_arguments: Any) -> Any:
@@ -206,7 +229,7 @@ def test_plain_requests_take_the_fast_way(
         for number in range(count)
     ]
     body = b"[" + b",".join(texts) + b"]" if shape == "many" else b"\n".join(texts)
-    assert len(decode(body, shape).columns) == count
+    assert len(decode(body, shape).rows) == count
 
 
 @pytest.mark.parametrize("others", [{}, {"data": {"a": [{"b": "\n{["}]}}, {"data": None}], ids=str)
@@ -219,7 +242,7 @@ def test_how_deep_data_may_be_does_not_depend_on_its_neighbours(
         deep = {"a": deep}
     events = [plain(number, **others) for number in range(3)]
     decoded = decode(msgspec.json.encode([*events, plain(9, data=deep), *events]))
-    assert not decoded.refusals if is_good else [each.index for each in decoded.refusals] == [3]
+    assert [each.index for each in refusals_of(decoded)] == ([] if is_good else [3])
 
 
 @pytest.mark.parametrize("count", [1, 300])
@@ -231,23 +254,23 @@ def test_deep_and_large_data_is_found_among_many_events(count: int) -> None:
         events = [plain(number) for number in range(count)]
         events[-1]["data"] = data
         decoded = decode(msgspec.json.encode(events))
-        assert [refusal.index for refusal in decoded.refusals] == [count - 1]
+        assert [refusal.index for refusal in refusals_of(decoded)] == [count - 1]
 
 
 def test_a_lone_object_and_an_array_are_told_apart() -> None:
     one = msgspec.json.encode(plain(1))
-    assert len(decode(b" " + one, "any").columns) == 1
-    assert len(decode(b"\n[" + one + b"," + one + b"]", "any").columns) == 2
-    assert len(decode(b"[]", "many").columns) == 0
+    assert len(decode(b" " + one, "any").rows) == 1
+    assert len(decode(b"\n[" + one + b"," + one + b"]", "any").rows) == 2
+    assert len(decode(b"[]", "many").rows) == 0
 
 
 def test_a_line_is_one_event_and_a_broken_line_spoils_no_other() -> None:
     one = msgspec.json.encode(plain(1))
     body = b"\n".join([one, b"{", one + one, b"", b"  ", one[:10], one, b"\xff"]) + b"\n"
     decoded = decode(body, "lines")
-    assert len(decoded.columns) == 2
-    assert [refusal.index for refusal in decoded.refusals] == [1, 2, 3, 5]
-    assert decoded.indexes == [0, 4]
+    assert len(decoded.rows) == 2
+    assert [refusal.index for refusal in refusals_of(decoded)] == [1, 2, 3, 5]
+    assert decoded.verdicts[0].indexes == [0, 4]
 
 
 @pytest.mark.parametrize(
@@ -277,3 +300,28 @@ def test_too_many_events_are_refused_as_a_whole(shape: str, is_good: bool) -> No
     body = b"[" + b",".join(ones) + b"]" if shape == "many" else b"\n".join(ones)
     with pytest.raises(TooManyEventsError):
         decode(body, shape)
+
+
+def test_one_body_does_not_change_what_is_decided_about_its_neighbours() -> None:
+    good = msgspec.json.encode([plain(1), plain(2)])
+    spaced = msgspec.json.format(good, indent=2)
+    unusual = msgspec.json.encode([plain(3, ext=1)])
+    refused = msgspec.json.encode([plain(4), plain(5, id="")])
+    latin = msgspec.json.encode([plain(6, subject="caf\u00e9")]).replace("\u00e9".encode(), b"\xe9")
+    bodies = [good, b"[", unusual, spaced, latin, refused, good, b"[]", unusual]
+    found = read(*bodies, is_partial=False)
+    assert [verdict.accepted for verdict in found.verdicts] == [2, 0, 1, 2, 0, 0, 2, 0, 1]
+    faulty = [place for place, verdict in enumerate(found.verdicts) if verdict.fault is not None]
+    assert faulty == [1]
+    alone = [_values(read(body, is_partial=False)) for body in bodies]
+    assert _values(found) == [value for values in alone for value in values]
+
+
+def test_what_was_read_does_not_come_again() -> None:
+    waiting = Bodies(EventLimits(), 10)
+    body = msgspec.json.encode(plain(1))
+    waiting.add(Body([body], len(body), ONE, b"acme", RECEPTION))
+    assert (len(waiting), waiting.size) == (1, len(body))
+    assert len(waiting.read().rows) == 1
+    assert (len(waiting), waiting.size) == (0, 0)
+    assert len(waiting.read().rows) == 0
