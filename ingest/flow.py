@@ -4,6 +4,7 @@ What waits is bounded in bytes. While the broker is known to be away, one flush 
 it; the other requests are turned away at once instead of waiting for the delivery timeout.
 """
 
+import logging
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from typing import Protocol
@@ -12,6 +13,8 @@ from ingest.bodies import Bodies, Body, Verdict
 from ingest.limits import FlowLimits
 from ingest.packing import pack
 from ingest.usage_log import UsageLog
+
+log = logging.getLogger(__name__)
 
 OnSettled = Callable[[Verdict, str | None], None]
 """Called once per request, with the verdict on its body and, where what it says was accepted was
@@ -105,15 +108,27 @@ class Flow:
             return
         callbacks, self._callbacks = self._callbacks, []
         size = self._bodies.size
-        events = self._bodies.read()
-        records = pack(events.text, events.rows, self._partitions, self._limits.record_bytes_max)
+        try:
+            events = self._bodies.read()
+            records = pack(
+                events.text, events.rows, self._partitions, self._limits.record_bytes_max
+            )
+        except Exception as error:
+            log.exception("ingest failed on a flush")
+            self.waiting_bytes -= size
+            for callback in callbacks:
+                callback(Verdict(0, fault=error), None)
+            return
+        self._send(records, size, list(zip(callbacks, events.verdicts, strict=True)))
 
-        waiting = []
-        for callback, verdict in zip(callbacks, events.verdicts, strict=True):
-            if verdict.accepted:
-                waiting.append((callback, verdict))
-            else:
-                callback(verdict, None)
+    def _send(
+        self,
+        records: list[tuple[int, bytes]],
+        size: int,
+        fates: list[tuple[OnSettled, Verdict]],
+    ) -> None:
+        """Hand records over, and tell each request its fate once it is known."""
+        waiting = [fate for fate in fates if fate[1].accepted]
 
         def settle(error: str | None) -> None:
             self.waiting_bytes -= size
@@ -127,3 +142,7 @@ class Flow:
             self._producer.produce(records, settle)
         else:
             settle(None)
+        # Only now: whoever is answered may send more, which must not overtake these events.
+        for callback, verdict in fates:
+            if not verdict.accepted:
+                callback(verdict, None)

@@ -1,11 +1,13 @@
 """Requests wait for each other a moment, then for the broker, and never without bound."""
 
 import msgspec
+import pytest
 
 from ingest.bodies import Bodies, Body, Verdict
 from ingest.flow import Flow
 from ingest.limits import EventLimits, FlowLimits
 from ingest.scanning import MANY
+from ingest.topic import decode_record
 from ingest.usage_log import UsageLog
 from tests.unit.ingest.stand_ins import HandLoop, HandProducer
 from tests.unit.ingest.test_bodies import RECEPTION, plain
@@ -144,3 +146,31 @@ def test_what_is_refused_does_not_wait_for_the_broker() -> None:
     bench.producer.settle()
     assert bench.fates[1:] == [None]
     assert bench.flow.waiting_bytes == 0
+
+
+def test_an_error_of_ours_is_told_to_every_request_of_its_flush(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_arguments: object) -> list[tuple[int, bytes]]:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("ingest.flow.pack", broken)
+    bench = Bench()
+    bench.submit()
+    bench.submit()
+    bench.loop.ring()
+    assert bench.fates == ["no room", "no room"]
+    assert bench.flow.waiting_bytes == 0
+
+
+def test_who_is_answered_at_once_does_not_overtake_what_was_sent_before() -> None:
+    bench = Bench(FlowLimits(batch_bytes_max=100))
+
+    def send_more(verdict: Verdict, _error: str | None) -> None:
+        assert verdict.fault is not None
+        bench.submit("second")
+
+    bench.flow.submit(Body([b"["], 1, MANY, b"acme", RECEPTION), send_more)
+    bench.submit("first")
+    sent = [decode_record(group[0][0][1]).to_pylist() for group in bench.producer.groups]
+    assert [rows[0]["subject"] for rows in sent] == ["first", "second"]
