@@ -20,6 +20,8 @@ from ingest.scanning import BODY, FOUND, IS_UTF8, ROW_ITEMS, TIME, scan
 
 log = logging.getLogger(__name__)
 
+MALFORMED, TOO_MANY, INTERNAL = "malformed-body", "too-many-events", "internal"
+
 _ZERO = b"\0"
 _PADDING = bytes(WORD_BYTES)
 
@@ -45,8 +47,10 @@ class Verdict(msgspec.Struct, gc=False):
     refusals: list[Refusal] = []
     indexes: list[int] = []
     """Where the good events stood in the request; empty where all of them were."""
-    fault: Exception | None = None
-    """A MalformedBodyError, a TooManyEventsError, or an error of ours."""
+    fault: str = ""
+    """MALFORMED, TOO_MANY or INTERNAL where the body as a whole was refused. Not the exception: its
+    traceback would keep the body in memory."""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +142,13 @@ class Bodies:
                 events = [event for _, event in good]
             if verdict.refusals:
                 verdict.indexes = [index for index, _ in good]
-        except (MalformedBodyError, TooManyEventsError) as error:
-            verdict.fault = error
-        except Exception as error:
+        except MalformedBodyError as error:
+            verdict.fault, verdict.detail = MALFORMED, str(error)
+        except TooManyEventsError:
+            verdict.fault = TOO_MANY
+        except Exception:
             log.exception("ingest failed on a request")
-            verdict.fault = error
+            verdict.fault = INTERNAL
         verdict.accepted = len(events)
         return verdict, *text_and_rows(body.tenant, events)
 

@@ -9,7 +9,7 @@ from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from typing import Protocol
 
-from ingest.bodies import Bodies, Body, Verdict
+from ingest.bodies import INTERNAL, Bodies, Body, Verdict
 from ingest.limits import FlowLimits
 from ingest.packing import pack
 from ingest.usage_log import UsageLog
@@ -113,11 +113,11 @@ class Flow:
             records = pack(
                 events.text, events.rows, self._partitions, self._limits.record_bytes_max
             )
-        except Exception as error:
+        except Exception:
             log.exception("ingest failed on a flush")
             self.waiting_bytes -= size
             for callback in callbacks:
-                callback(Verdict(0, fault=error), None)
+                callback(Verdict(0, fault=INTERNAL), None)
             return
         self._send(records, size, list(zip(callbacks, events.verdicts, strict=True)))
 

@@ -10,11 +10,10 @@ from datetime import datetime, timedelta
 from ingest import answers, head
 from ingest import problem as problems
 from ingest.answers import Answer
-from ingest.bodies import Body, Verdict
+from ingest.bodies import MALFORMED, TOO_MANY, Body, Verdict
 from ingest.body import PLAIN, BodyTooLargeError, CorruptBodyError, decompress
 from ingest.counters import Counters
 from ingest.event import EPOCH, Reception
-from ingest.exact import MalformedBodyError, TooManyEventsError
 from ingest.flow import Flow
 from ingest.head import Head
 from ingest.keys import ApiKey, KeyRing
@@ -114,7 +113,7 @@ class Intake:
             except BodyTooLargeError:
                 return head.too_large(limit)
             except CorruptBodyError as error:
-                return answers.refuse(400, "malformed-body", str(error))
+                return answers.refuse(400, MALFORMED, str(error))
             size = len(pieces[0])
         busy = self.judge_load(size)
         if busy is not None:
@@ -150,8 +149,8 @@ class Intake:
             )
         if verdict.refusals:
             return self._refuse(request, verdict)
-        if verdict.fault is not None:
-            return self._fault(verdict.fault)
+        if verdict.fault:
+            return self._refuse_body(verdict)
         if request.wants_verdicts:
             return Answer(
                 200,
@@ -171,12 +170,12 @@ class Intake:
         )
         return Answer(400, document, problems.MEDIA_TYPE)
 
-    def _fault(self, fault: Exception) -> Answer:
-        if isinstance(fault, TooManyEventsError):
+    def _refuse_body(self, verdict: Verdict) -> Answer:
+        if verdict.fault == TOO_MANY:
             events_max = self._limits.request_events_max
             return answers.refuse(
-                413, "too-many-events", f"a request holds at most {events_max} events"
+                413, verdict.fault, f"a request holds at most {events_max} events"
             )
-        if isinstance(fault, MalformedBodyError):
-            return answers.refuse(400, "malformed-body", str(fault))
+        if verdict.fault == MALFORMED:
+            return answers.refuse(400, verdict.fault, verdict.detail)
         return answers.INTERNAL
