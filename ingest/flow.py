@@ -16,6 +16,8 @@ from ingest.usage_log import UsageLog
 
 log = logging.getLogger(__name__)
 
+_QUIET_BYTES = 32 * 1024
+
 OnSettled = Callable[[Verdict, str | None], None]
 """Called once per request, with the verdict on its body and, where what it says was accepted was
 not acknowledged, with the reason."""
@@ -72,6 +74,10 @@ class Flow:
         self.flush()
         self._partitions = usage_log.partitions
         self._producer.write_to(usage_log.topic)
+
+    def is_quiet(self) -> bool:
+        """Tell whether little has come in since the last flush."""
+        return self._bodies.size + self.reading_bytes <= _QUIET_BYTES
 
     def has_room(self, size: int) -> bool:
         """Tell whether so many more bytes may wait."""

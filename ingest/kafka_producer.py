@@ -2,6 +2,8 @@
 
 The producer is idempotent and waits for all replicas. Callbacks run on the event loop, which
 polls while anything is under way: no thread stands between a delivery report and its request.
+While little comes in, the loop waits in the driver, for some milliseconds at most: a report is
+found at once, and what clients send meanwhile is read together, instead of one by one.
 """
 
 import asyncio
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _HEADERS: list[tuple[str, str | bytes | None]] = [(CONTENT_TYPE_HEADER, ARROW_CONTENT_TYPE)]
 _POLL_SECONDS = 0.002
+_WAIT_SECONDS = 0.005
 OnDelivered = Callable[[str | None], None]
 """Called once per group: with None when the broker has every record, else with the reason."""
 
@@ -144,6 +147,8 @@ class RecordProducer:
         self._retired: list[Any] = []
         self._polling = False
         self._is_broken = False
+        self.may_wait: Callable[[], bool] = lambda: False
+        """Tells whether the loop has so little else to do that it may wait for a report."""
         self.records_waiting = 0
         self.is_down = False
         """True from a failed delivery to the next successful one."""
@@ -188,14 +193,17 @@ class RecordProducer:
             self._loop.call_soon(self._poll)
 
     def _poll(self) -> None:
-        self._producer.poll(0)
+        may_wait = self.may_wait()
+        self._producer.poll(_WAIT_SECONDS if may_wait else 0)
         for retired in self._retired:
             retired.poll(0)
-        if self.records_waiting:
-            self._loop.call_later(_POLL_SECONDS, self._poll)
-        else:
+        if not self.records_waiting:
             self._polling = False
             self._retired = []
+        elif may_wait:
+            self._loop.call_soon(self._poll)
+        else:
+            self._loop.call_later(_POLL_SECONDS, self._poll)
 
     def _note_delivery(self, group: _Group, error: KafkaError | None) -> None:
         self.records_waiting -= 1

@@ -127,6 +127,7 @@ async def _serve(settings: WorkerSettings) -> int:
     )
     bodies = Bodies(settings.events, settings.requests.request_events_max)
     flow = Flow(loop, bodies, producer, usage_log.partitions, settings.flow)
+    producer.may_wait = flow.is_quiet
     follower = LogFollower(flow, settings.kafka_bootstrap, settings.postgres_dsn, usage_log)
     await _wait_for_broker(follower)
     await asyncio.to_thread(verify_settings, settings.kafka_bootstrap, usage_log.topic)

@@ -174,3 +174,16 @@ def test_who_is_answered_at_once_does_not_overtake_what_was_sent_before() -> Non
     bench.submit("first")
     sent = [decode_record(group[0][0][1]).to_pylist() for group in bench.producer.groups]
     assert [rows[0]["subject"] for rows in sent] == ["first", "second"]
+
+
+def test_it_is_quiet_until_much_has_come_in_since_the_last_flush() -> None:
+    bench = Bench()
+    bench.submit()
+    assert bench.flow.is_quiet()
+    bench.flow.reading_bytes = 100_000
+    assert not bench.flow.is_quiet()
+    bench.flow.reading_bytes = 0
+    bench.submit(*(["subject"] * 300))
+    assert not bench.flow.is_quiet()
+    bench.loop.ring()
+    assert bench.flow.is_quiet()

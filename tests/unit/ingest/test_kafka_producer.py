@@ -22,6 +22,8 @@ class HandClient:
         self.reports: list[Any] = []
         self.refusal: Exception | None = None
         self.error: KafkaError | None = None
+        self.waited: list[float] = []
+        self.is_silent = False
         HandClient.made.append(self)
 
     def produce(self, _topic: str, _value: bytes, *, on_delivery: Any, **_more: Any) -> None:
@@ -29,7 +31,10 @@ class HandClient:
             raise self.refusal
         self.reports.append(on_delivery)
 
-    def poll(self, _seconds: float) -> None:
+    def poll(self, seconds: float) -> None:
+        self.waited.append(seconds)
+        if self.is_silent:
+            return
         reports, self.reports = self.reports, []
         for report in reports:
             report(self.error, None)
@@ -104,3 +109,21 @@ def test_the_driver_is_told_to_be_idempotent_and_patient_within_bounds(
     assert settings["enable.idempotence"]
     assert settings["acks"] == "all"
     assert settings["message.timeout.ms"] == 2000
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+def test_the_loop_waits_for_a_report_only_where_it_has_nothing_else_to_do(
+    producer: RecordProducer, is_quiet: bool
+) -> None:
+    fates: list[str | None] = []
+    client = HandClient.made[0]
+    client.is_silent = True
+    producer.may_wait = lambda: is_quiet
+    producer.produce(RECORDS, fates.append)
+    for _ in range(3):
+        ring(producer)
+    client.is_silent = False
+    ring(producer)
+    assert fates == [None]
+    assert [seconds > 0 for seconds in client.waited] == [is_quiet] * 4
+    assert max(client.waited) <= 0.005
