@@ -37,6 +37,7 @@ SEGMENTS = 2
 """An hour of a series is counted in so many segments of the log."""
 PREFIX = "bench_query"
 QUESTIONS = 200
+MERGE_SECONDS_MAX = 300
 P95_MS_TARGET = 50
 
 _FILL = """
@@ -81,7 +82,15 @@ def fill(stack: Stack) -> int:
                 "day": f"{START + timedelta(days=day):%Y-%m-%d %H:%M:%S}",
             }
             clickhouse.command(_FILL, values)
+    _wait_for_merges(clickhouse)
     return int(clickhouse.command("SELECT count() FROM usage_windows"))
+
+
+def _wait_for_merges(clickhouse: Any) -> None:
+    """Let the engine merge what was written: a month's rows come within minutes here."""
+    until = time.monotonic() + MERGE_SECONDS_MAX
+    while clickhouse.command("SELECT count() FROM system.merges") and time.monotonic() < until:
+        time.sleep(1)
 
 
 def test_a_month_by_day_of_one_customer(stack: EmbeddedStack) -> None:
