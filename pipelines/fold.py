@@ -22,7 +22,7 @@ from pipelines.decimals import column_of, limbs_of
 from pipelines.derived import Derived, Faults
 from pipelines.extract import Column, Kind, extract
 from pipelines.meter import MeterDefinition, is_path
-from pipelines.values import EXACT, MISSING, TEXT_LENGTH_MAX, Codes
+from pipelines.values import EXACT, MISSING, TEXT_LENGTH_MAX, Codes, Names
 
 if TYPE_CHECKING:
     from pipelines.plain_members import PlainMember
@@ -67,7 +67,7 @@ class Fold:
 
     meter: ActiveMeter
     rejections: list[Rejection]
-    subjects: Codes
+    subjects: Names
     dimensions: Codes
     items: Codes
     windows: Any
@@ -76,10 +76,10 @@ class Fold:
 
     def worth_by_key(self) -> dict[WindowKey, Worth]:
         """Return the rows one by one."""
-        nothing = [Decimal(0)] * len(self.windows)
+        nothing, names = [Decimal(0)] * len(self.windows), self.subjects.texts.to_pylist()
         sums = nothing if self.sums is None else self.sums.to_pylist()
         keys = zip(
-            [self.subjects.values[code] for code in self.subjects.codes],
+            [names[code] for code in self.subjects.codes],
             [self.dimensions.values[code] for code in self.dimensions.codes],
             [self.items.values[code] for code in self.items.codes],
             self.windows.tolist(),
@@ -144,7 +144,7 @@ class _Stream:
     columns: Callable[[], Mapping[str, Column]]
     """Reads what stands at each path, once."""
     derived: Derived
-    subjects: Codes
+    subjects: Names
     times_us: Any
     dimensions: dict[tuple[tuple[str, str], ...], tuple[Codes, Faults]] = field(
         default_factory=dict
@@ -173,9 +173,7 @@ class _Stream:
             plain=plain_members(table.column("data"), kinds),
             columns=columns,
             derived=Derived(table, columns),
-            subjects=Codes(
-                encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
-            ),
+            subjects=Names(encoded.indices.to_numpy().astype(np.int64), encoded.dictionary),
             times_us=table.column("time").cast(pa.int64()).to_numpy(),
         )
 
@@ -370,7 +368,7 @@ def _grouped(
     return Fold(
         meter,
         rejections,
-        Codes(stream.subjects.codes[rows], stream.subjects.values),
+        Names(stream.subjects.codes[rows], stream.subjects.texts),
         Codes(dimensions.codes[rows], dimensions.values),
         Codes(items.codes[rows], items.values),
         numbers[rows] * size,

@@ -68,11 +68,11 @@ def _copy(source: Any, first: Any, target: Any, place: Any, size: Any) -> None:
         target[to + offset] = source[at + offset]
 
 
-_THREE, _FOUR = (nb.types.UniTuple(Texts, count) for count in (3, 4))  # type: ignore[no-untyped-call]
+_COLUMNS = [nb.types.UniTuple(Texts, count) for count in (1, 3, 4)]  # type: ignore[no-untyped-call]
 
 
 @nb.njit(
-    [nb.uint64[:, ::1](texts, nb.int64[::1], nb.uint64, nb.uint64) for texts in (_THREE, _FOUR)],
+    [nb.uint64[:, ::1](texts, nb.int64[::1], nb.uint64, nb.uint64) for texts in _COLUMNS],
     cache=True,
     nogil=True,
 )

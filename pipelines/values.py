@@ -36,6 +36,19 @@ class Codes:
     codes: Any
     values: list[str]
 
+    @property
+    def texts(self) -> Any:
+        """The distinct values as Arrow keeps them."""
+        return pa.array(self.values, pa.string())
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """A column as codes into distinct names: of many, none becomes an object of Python."""
+
+    codes: Any
+    texts: Any
+
 
 def numbers(column: Column) -> tuple[Any, dict[int, str]]:
     """Return a column as `VALUE_TYPE`, and why rows cannot be used; those are zero."""

@@ -3,7 +3,7 @@
 Columnar, and merged in place by key: a batch costs what it touches, not what the segment holds.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from pipelines.segment import Segment
 from pipelines.values import VALUE_TYPE
 
 if TYPE_CHECKING:
+    from pipelines.code_by_text import CodeByText
     from pipelines.rows import RowByKey
 
 _TIME = pa.timestamp("ms", tz="UTC")
@@ -120,32 +121,6 @@ class _Held:
     sums: Any
 
 
-@dataclass(slots=True)
-class _Texts:
-    """Texts, and a code for each."""
-
-    _values: list[str] = field(default_factory=list)
-    _code_by_value: dict[str, int] = field(default_factory=dict)
-
-    def codes(self, values: Sequence[str]) -> Any:
-        """Return the code of each value; new values get the next code."""
-        known = self._code_by_value
-        for value in values:
-            if value not in known:
-                known[value] = len(known)
-                self._values.append(value)
-        assert len(known) <= _CODE_MAX  # noqa: S101 - see _CODE_BITS
-        return np.fromiter(map(known.__getitem__, values), np.int64, len(values))
-
-    def column(self, codes: Any) -> Any:
-        """Return the texts of codes, as a dictionary of only those that occur."""
-        encoded = pa.array(codes).dictionary_encode()
-        texts = pa.array(
-            [self._values[code] for code in encoded.dictionary.to_pylist()], pa.string()
-        )
-        return pa.DictionaryArray.from_arrays(encoded.indices, texts)
-
-
 def _row_by_key() -> "RowByKey":
     # Loading what is compiled takes a second: commands that count no windows do without.
     from pipelines.rows import RowByKey  # noqa: PLC0415
@@ -153,14 +128,20 @@ def _row_by_key() -> "RowByKey":
     return RowByKey()
 
 
+def _code_by_text() -> "CodeByText":
+    from pipelines.code_by_text import CodeByText  # noqa: PLC0415 - see `_row_by_key`
+
+    return CodeByText()
+
+
 @dataclass(slots=True)
 class _MeterWindows:
     """The windows of one meter in one segment: row numbers by key, and growing columns."""
 
     touched_count: int = 0
-    _subjects: _Texts = field(default_factory=_Texts)
-    _dimensions: _Texts = field(default_factory=_Texts)
-    _items: _Texts = field(default_factory=_Texts)
+    _subjects: "CodeByText" = field(default_factory=_code_by_text)
+    _dimensions: "CodeByText" = field(default_factory=_code_by_text)
+    _items: "CodeByText" = field(default_factory=_code_by_text)
     _groups: "RowByKey" = field(default_factory=_row_by_key)
     """(dimensions, item) as one code."""
     _starts: "RowByKey" = field(default_factory=_row_by_key)
@@ -199,12 +180,13 @@ class _MeterWindows:
 
     def _numbered(self, fold: Fold) -> Any:
         """Return the row of each window of a fold; new windows get new rows."""
-        subjects = self._subjects.codes(fold.subjects.values)[fold.subjects.codes]
-        dimensions = self._dimensions.codes(fold.dimensions.values)[fold.dimensions.codes]
-        items = self._items.codes(fold.items.values)[fold.items.codes]
+        subjects = self._subjects.codes(fold.subjects.texts)[fold.subjects.codes]
+        dimensions = self._dimensions.codes(fold.dimensions.texts)[fold.dimensions.codes]
+        items = self._items.codes(fold.items.texts)[fold.items.codes]
         groups = self._groups.rows((dimensions << _CODE_BITS) | items)
         starts = self._starts.rows(fold.windows)
-        assert max(self._groups.count, self._starts.count) <= _CODE_MAX  # noqa: S101
+        numbered = (self._subjects, self._dimensions, self._items, self._groups, self._starts)
+        assert max(each.count for each in numbered) <= _CODE_MAX  # noqa: S101 - see _CODE_BITS
         return self._rows.rows((subjects << (2 * _CODE_BITS)) | (groups << _CODE_BITS) | starts)
 
     def _grow(self, rows: int) -> None:

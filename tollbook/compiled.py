@@ -8,6 +8,7 @@ from ingest.rehearsal import rehearse
 
 _COMPILED = (
     "siphash", "plain_members", "identity_entries", "identity_filter", "rows", "sums",
+    "code_by_text",
 )  # fmt: skip
 
 
