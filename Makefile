@@ -5,8 +5,8 @@ PYTHON ?= python3
 RUN := .venv/bin/python -P
 SETUP := .venv/.installed
 # What other compiled modules have in them: a change makes those that are kept out of date.
-COMPILED := $(addprefix ingest/,memory.py plain_json.py plain_times.py topic.py)
-CODE := ingest pipelines billing infra tollbook sql tests
+COMPILED := compiled/memory.py $(addprefix ingest/,plain_json.py plain_times.py topic.py)
+CODE := compiled ingest pipelines billing infra tollbook sql tests
 
 # A copied or moved tree must not use the environment of the tree it came from.
 ifneq ($(shell cat $(SETUP) 2>/dev/null),$(shell pwd -P))

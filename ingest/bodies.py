@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from compiled.memory import WORD_BYTES
 from ingest.crowd import EVENT_BYTES_MIN
 from ingest.event import Reception, Refusal
 from ingest.exact import MalformedBodyError, TooManyEventsError, decide, text_and_rows
 from ingest.limits import EventLimits
-from ingest.memory import WORD_BYTES
 from ingest.scanning import BODY, FOUND, IS_UTF8, ROW_ITEMS, TIME, scan
 
 log = logging.getLogger(__name__)

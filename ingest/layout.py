@@ -6,7 +6,7 @@ Everything in it begins at a multiple of 8 bytes.
 
 import numpy as np
 
-from ingest.memory import compiled
+from compiled.memory import compiled
 from ingest.scanning import FIELDS, STAMPED, TIME
 from ingest.topic import spread
 

@@ -6,8 +6,8 @@ every loop stops there, or within the word that begins there.
 
 import numpy as np
 
+from compiled.memory import byte_at, compiled, lowest_bit, put_byte, word_at
 from ingest.event import NAME_CHARS_MAX
-from ingest.memory import byte_at, compiled, lowest_bit, put_byte, word_at
 
 UNUSUAL = -1
 DEPTH_MAX = 62

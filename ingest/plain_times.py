@@ -3,7 +3,7 @@
 What is doubtful is UNUSUAL, and `ingest.event.parse_time` decides.
 """
 
-from ingest.memory import byte_at, compiled
+from compiled.memory import byte_at, compiled
 from ingest.plain_json import COLON, UNUSUAL
 
 

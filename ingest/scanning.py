@@ -8,7 +8,7 @@ differently.
 What is compiled takes the text, and a row, by its address: see `ingest.plain_json`.
 """
 
-from ingest.memory import byte_at, compiled, put_number
+from compiled.memory import byte_at, compiled, put_number
 from ingest.plain_json import (
     CLOSE,
     CLOSE_LIST,

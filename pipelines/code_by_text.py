@@ -11,14 +11,14 @@ import numba as nb
 import numpy as np
 import pyarrow as pa
 
-from pipelines.siphash import row_hashes
-from pipelines.text_columns import Texts, texts_of
+from compiled.memory import WORD_BYTES, folded_product, inlined, word_before
+from pipelines.text_columns import BYTES, PLACES, mixed, texts_of
 
 _CAPACITY = 1024
 _BYTES = 16 * 1024
 _GROWTH = 4
-# Who does not know the key cannot choose texts that meet: it is made of Python's own secret.
-_KEY = tuple(np.uint64(hash(f"key of texts, {half}") & ((1 << 64) - 1)) for half in range(2))
+# Made of Python's own secret.
+_SECRETS = tuple(np.uint64(hash(f"secret of texts, {each}") & ((1 << 64) - 1)) for each in range(2))
 
 
 @dataclass(slots=True)
@@ -36,16 +36,25 @@ class CodeByText:
 
     def codes(self, texts: Any) -> Any:
         """Return the code of each text of an Arrow column; new texts get the next code."""
-        column = texts_of(texts)
-        hashes = row_hashes((column,), np.zeros(len(texts), np.int64), *_KEY)
-        found = np.empty(len(texts), np.int64)
+        starts, data = texts_of(texts)
+        return self.codes_at(data, starts[:-1], np.diff(starts))
+
+    def codes_at(self, data: Any, starts: Any, sizes: Any) -> Any:
+        """Return the code of each text by where it starts among bytes, and its size."""
+        found = np.empty(len(starts), np.int64)
         done = 0
         while True:
             held = (self._hashes, self._starts, self._bytes, self._slots)
-            done, self.count = _number(column, hashes, found, done, self.count, *held)
-            if done == len(texts):
+            wanted = (data, starts, sizes, *_SECRETS)
+            done, self.count = _number(wanted, found, done, self.count, *held)
+            if done == len(starts):
                 return found
-            self._grow(int(column[0][done + 1] - column[0][done]))
+            self._grow(int(sizes[done]))
+
+    @property
+    def texts(self) -> Any:
+        """The text of each code."""
+        return self.column(np.arange(self.count)).dictionary
 
     def column(self, codes: Any) -> Any:
         """Return the texts of codes, as a dictionary of only those that occur."""
@@ -85,18 +94,19 @@ def _place(hashes: Any, slots: Any) -> None:
         slots[slot] = code + 1
 
 
-@nb.njit(nogil=True)
-def _is_same(left: Any, left_start: Any, right: Any, right_start: Any, size: Any) -> Any:
-    place = 0
-    while place < size and left[left_start + place] == right[right_start + place]:
-        place += 1
-    return place == size
+@inlined
+def _is_same(left: Any, at: Any, limit: Any, right: Any, start: Any, end: Any, size: Any) -> Any:
+    """Tell whether so many bytes are the same in two texts by address; neither is left."""
+    for done in range(0, size, WORD_BYTES):
+        word = word_before(left, at + done, at + size, limit)
+        if word != word_before(right, start + done, start + size, end):
+            return False
+    return True
 
 
 @nb.njit(
     nb.types.UniTuple(nb.int64, 2)(  # type: ignore[no-untyped-call]
-        Texts,
-        nb.uint64[:, ::1],
+        nb.types.Tuple((BYTES, PLACES, PLACES, nb.uint64, nb.uint64)),  # type: ignore[no-untyped-call]
         nb.int64[::1],
         nb.int64,
         nb.int64,
@@ -109,40 +119,35 @@ def _is_same(left: Any, left_start: Any, right: Any, right_start: Any, size: Any
     nogil=True,
 )
 def _number(
-    wanted: Any,
-    wanted_hashes: Any,
-    found: Any,
-    done: Any,
-    count: Any,
-    hashes: Any,
-    starts: Any,
-    held: Any,
-    slots: Any,
+    wanted: Any, found: Any, done: Any, count: Any, hashes: Any, starts: Any, held: Any, slots: Any
 ) -> Any:
     """Find or number texts from `done` on, until one finds no room; return where, and how many."""
+    data, places, sizes, secret, other = wanted
+    text, limit = np.int64(data.ctypes.data), len(data)
+    known, end = np.int64(held.ctypes.data), len(held)
     last = np.uint64(len(slots) - 1)
-    wanted_starts, wanted_bytes = wanted
-    for place in range(done, len(found)):
-        first, key = wanted_starts[place], wanted_hashes[place, 0]
-        size = wanted_starts[place + 1] - first
+    for row in range(done, len(found)):
+        at, size = np.int64(places[row]), np.int64(sizes[row])
+        key = mixed(other, text, at, at + size, limit, (secret, other))
+        key = folded_product(key ^ secret, other)
         slot = key & last
         while slots[slot]:
             code = slots[slot] - 1
             start = starts[code]
             is_it = hashes[code] == key and starts[code + 1] - start == size
-            if is_it and _is_same(held, start, wanted_bytes, first, size):
+            if is_it and _is_same(text, at, limit, known, start, end, size):
                 break
             slot = (slot + np.uint64(1)) & last
         if not slots[slot]:
             start = starts[count]
             if count == len(hashes) or start + size > len(held):
-                return place, count
-            held[start : start + size] = wanted_bytes[first : first + size]
+                return row, count
+            held[start : start + size] = data[at : at + size]
             hashes[count] = key
             count += 1
             starts[count] = start + size
             slots[slot] = count
-        found[place] = slots[slot] - 1
+        found[row] = slots[slot] - 1
     return len(found), count
 
 

@@ -19,8 +19,11 @@ def identities(events: Any, seed: int) -> Any:
 
     `events` is an Arrow table with the columns of `ingest.topic.EVENT_SCHEMA`.
     """
-    columns = [events.column(name) for name in ("tenant", "source", "id")]
-    return _hashed(columns, np.zeros(events.num_rows, np.int64), seed)
+    # Loading what is compiled takes a second: commands that hash no events do without.
+    from pipelines.siphash import row_hashes  # noqa: PLC0415
+
+    columns = _texts(events, ("tenant", "source", "id"))
+    return row_hashes(columns, np.uint64(seed), np.uint64(0)).view(np.uint8)
 
 
 def identity_of(tenant: str, source: str, event_id: str, seed: int) -> bytes:
@@ -30,23 +33,23 @@ def identity_of(tenant: str, source: str, event_id: str, seed: int) -> bytes:
     return hashed
 
 
-def body_hashes(events: Any) -> Any:
+def body_hashes(events: Any, seed: int) -> Any:
     """Return a hash of what the client sent of each event, as an array of 8 bytes a row.
 
     Stamped times are left out. The canonical form is the JSON text without insignificant white
     space; the order of members counts.
     """
-    names = ("type", "subject", "data", "extensions")
-    columns = [events.column(name) for name in names]
+    from pipelines.body_hash import hashes  # noqa: PLC0415 - see `identities`
+    from pipelines.siphash import siphash  # noqa: PLC0415
+
     times = events.column("time").cast(pa.int64()).to_numpy()
     sent = np.where(events.column("time_stamped").to_numpy(), -1, times)
-    return _hashed(columns, sent, 0)[:, :BODY_HASH_BYTES]
+    columns = _texts(events, ("type", "subject", "data", "extensions"))
+    secret, other = siphash(np.zeros(1, np.uint64), BODY_HASH_BYTES, np.uint64(seed), np.uint64(0))
+    return hashes(columns, sent, np.uint64(secret), np.uint64(other)).view(np.uint8).reshape(-1, 8)
 
 
-def _hashed(columns: Iterable[Any], numbers: Any, seed: int) -> Any:
-    # Loading what is compiled takes a second: commands that hash no events do without.
-    from pipelines.siphash import row_hashes  # noqa: PLC0415
-    from pipelines.text_columns import texts_of  # noqa: PLC0415
+def _texts(events: Any, names: Iterable[str]) -> tuple[Any, ...]:
+    from pipelines.text_columns import texts_of  # noqa: PLC0415 - see `identities`
 
-    texts = tuple(texts_of(column) for column in columns)
-    return row_hashes(texts, numbers, np.uint64(seed), np.uint64(0)).view(np.uint8)
+    return tuple(texts_of(events.column(name)) for name in names)

@@ -326,7 +326,7 @@ class PartitionLog:
     def _claims(self, events: Any) -> Claims:
         return Claims(
             identities(events, self.seed),
-            body_hashes(events),
+            body_hashes(events, self.seed),
             events.column("offset").to_numpy(),
             events.column("index").to_numpy(),
         )

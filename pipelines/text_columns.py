@@ -11,9 +11,11 @@ import numba as nb
 import numpy as np
 import pyarrow as pa
 
-STARTS = nb.types.Array(nb.int32, 1, "C", readonly=True)
+from compiled.memory import WORD_BYTES, folded_product, inlined, word_before
+
+PLACES = nb.types.Array(nb.int32, 1, "C", readonly=True)
 BYTES = nb.types.Array(nb.uint8, 1, "C", readonly=True)
-Texts = nb.types.Tuple((STARTS, BYTES))  # type: ignore[no-untyped-call]
+Texts = nb.types.Tuple((PLACES, BYTES))  # type: ignore[no-untyped-call]
 """As a numba type."""
 
 
@@ -29,3 +31,28 @@ def texts_of(column: Any) -> tuple[Any, Any]:
     starts = np.frombuffer(starts, np.int32, rows + 1, 4 * column.offset)
     # A buffer may be missing where every text is empty.
     return starts, np.frombuffer(data or b"", np.uint8)
+
+
+@inlined
+def placed(texts: Any) -> Any:
+    """Return the addresses of a column's starts and of its bytes, and how many bytes there are."""
+    starts, data = texts
+    return np.int64(starts.ctypes.data), np.int64(data.ctypes.data), len(data)
+
+
+@inlined
+def mixed(hashed: Any, text: Any, at: Any, end: Any, limit: Any, secrets: Any) -> Any:
+    """Return a quick hash of a text of a column, after what it was before; see `placed`.
+
+    Products of what is read with what the secrets and all before have come to: who does not know
+    the secrets cannot choose texts that meet.
+    """
+    secret, other = secrets
+    hashed = folded_product(np.uint64(end - at) ^ secret, hashed ^ other)
+    while at < end:
+        word = word_before(text, at, end, limit)
+        at += WORD_BYTES
+        more = word_before(text, at, end, limit) if at < end else np.uint64(0)
+        at += WORD_BYTES
+        hashed = folded_product(word ^ secret, more ^ hashed)
+    return hashed

@@ -7,8 +7,8 @@ from pathlib import Path
 from ingest.rehearsal import rehearse
 
 _COMPILED = (
-    "siphash", "plain_members", "identity_entries", "identity_filter", "rows", "sums",
-    "code_by_text",
+    "siphash", "body_hash", "code_by_text", "plain_numbers", "plain_members", "identity_entries",
+    "identity_filter", "rows", "sums",
 )  # fmt: skip
 
 
@@ -17,7 +17,7 @@ _PACKAGES = Path(__file__).parent.parent
 
 def main() -> None:
     """Compile everything anew by running it once; what came of it is kept beside the modules."""
-    for package in ("ingest", "pipelines"):
+    for package in ("compiled", "ingest", "pipelines"):
         for kept in (_PACKAGES / package / "__pycache__").glob("*.nb[ci]"):
             kept.unlink()
     for name in _COMPILED:

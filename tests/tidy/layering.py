@@ -29,8 +29,9 @@ IMPURE_CALLS = {"datetime.now", "datetime.utcnow", "date.today", "uuid.uuid1", "
 IMPURE_BUILTINS = {"open", "input", "print"}
 
 CONTRACTS: dict[str, set[str]] = {
-    "ingest": set(),
-    "pipelines": {"ingest.event", "ingest.topic"},
+    "compiled": set(),
+    "ingest": {"compiled.memory"},
+    "pipelines": {"compiled.memory", "ingest.event", "ingest.topic"},
     "billing": {"pipelines.usage", "pipelines.meter"},
     "sql": set(),
     "infra": {"ingest.topic"},

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingest", "pipelines", "billing")
-PACKAGES = (*STAGES, "infra", "tollbook", "sql")
+PACKAGES = (*STAGES, "compiled", "infra", "tollbook", "sql")
 
 
 @dataclass(frozen=True)
