@@ -15,7 +15,6 @@ from pipelines.outage import TransientError
 from pipelines.position import LogPartition, Position
 from pipelines.record import COUNTED_SCHEMA
 from pipelines.releaser import Vector
-from pipelines.trace import StoredRejection
 
 _POSITIONS_MAX = 100
 
@@ -96,17 +95,6 @@ class ClickHouseTrace:
         )
         copies = [Position(first.at, offset, index) for offset, index, _ in rows]
         return (rows[0][2] if rows else 0), copies
-
-    def rejections(self, tenant: str, position: Position) -> list[StoredRejection]:
-        """Return the meters that could not use an event; see `EventTables`."""
-        rows = rows_of(
-            self.client,
-            "SELECT DISTINCT meter, meter_version, reason FROM usage_rejections"
-            f" WHERE tenant = {{tenant:String}} AND ({KEY}) = {place_of(position)}"
-            " ORDER BY meter, meter_version",
-            {"tenant": tenant},
-        )
-        return [StoredRejection(*row) for row in rows]
 
     def letters(self, tenant: str, source: str, event_id: str, limit: int) -> list[KeptLetter]:
         """Return dead letters whose JSON names a source and id; see `EventTables`."""

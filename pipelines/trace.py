@@ -25,18 +25,10 @@ COPIES_MAX = 100
 LETTERS_MAX = 100
 """An answer names so many copies, and so many dead letters, at most."""
 
-State = Literal["counted", "voided", "pending", "quarantined", "refused", "unknown"]
+State = Literal["counted", "held", "voided", "pending", "quarantined", "refused", "unknown"]
+"""Held is what was sent for a replacement that is not closed."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRejection:
-    """A meter that could not use an event, and why."""
-
-    meter: str
-    version: int
-    reason: str
 
 
 class EventTables(Protocol):
@@ -58,9 +50,6 @@ class EventTables(Protocol):
         self, tenant: str, source: str, event_id: str, first: Position, limit: int
     ) -> tuple[int, Sequence[Position]]:
         """Return how many copies an event has, and where the first of them stand."""
-
-    def rejections(self, tenant: str, position: Position) -> Sequence[StoredRejection]:
-        """Return the meters that could not use an event."""
 
     def letters(self, tenant: str, source: str, event_id: str, limit: int) -> Sequence[KeptLetter]:
         """Return dead letters whose JSON names a source and id."""
@@ -85,17 +74,19 @@ class CountedEvent:
     position: Position
     event: Row
     corrections: Sequence[Row]
+    now: Row | None
+    """As it counts: None where it was taken back, by corrections or as a copy, or is held."""
     folds: Sequence[Fold]
-    rejections: Sequence[StoredRejection]
+    """What it adds to each meter, or why the meter cannot use it, as it counts now."""
     copy_count: int
     copies: Sequence[Position]
     survivor: Position | None = None
     """The event that counts instead, where an audit found this one to be a copy."""
 
     @property
-    def is_live(self) -> bool:
-        """True unless it was taken back: by corrections, or as a copy."""
-        return self.survivor is None and target_of(self.event, self.corrections).now is not None
+    def is_held(self) -> bool:
+        """True where it was sent for a replacement that is not closed."""
+        return self.now is None and self.survivor is None and not self.corrections
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +145,8 @@ class Tracer:
         if aside:
             state = "quarantined"
         if counted:
-            state = "counted" if any(each.is_live for each in counted) else "voided"
+            state = "held" if any(each.is_held for each in counted) else "voided"
+            state = "counted" if any(each.now is not None for each in counted) else state
         return Traced(source, event_id, state, counted, letters, set_aside=aside)
 
     def _event(
@@ -180,8 +172,8 @@ class Tracer:
             position=position,
             event=event,
             corrections=corrections,
-            folds=[fold for fold in fold_all(live, meters) if len(fold.windows)],
-            rejections=self.tables.rejections(tenant, position),
+            now=now,
+            folds=fold_all(live, meters),
             copy_count=count,
             copies=copies,
             survivor=survivor,
@@ -214,7 +206,7 @@ class Tracer:
             "ingested_at": instant_text(counted.event["ingested_at"]),
             "time_stamped": counted.event["time_stamped"],
             "event": cloudevent(counted.event),
-            "is_live": counted.is_live,
+            "is_live": counted.now is not None,
             "duplicate_of": None if counted.survivor is None else str(counted.survivor),
             "corrections": [each.to_content() for each in summed_up(counted.corrections)],
             "counts": [
@@ -223,8 +215,9 @@ class Tracer:
                 for each in counts_of(fold, versions[fold.meter.definition.key])
             ],
             "rejections": [
-                {"meter": each.meter, "version": each.version, "reason": each.reason}
-                for each in counted.rejections
+                each
+                for fold in counted.folds
+                for each in rejections_of(fold, versions[fold.meter.definition.key], counted.now)
             ],
             "duplicate_count": counted.copy_count,
             "duplicates": [str(position) for position in counted.copies],
@@ -252,11 +245,7 @@ def counts_of(fold: Fold, versions: Sequence[EffectiveMeter]) -> list[dict[str, 
                 "meter": definition.key,
                 "version": fold.meter.version,
                 "aggregation": definition.rule,
-                "in_force": any(
-                    each.meter.version == fold.meter.version
-                    and each.start_us <= start_us < each.end_us
-                    for each in versions
-                ),
+                "in_force": _is_in_force(fold.meter, versions, start_us),
                 "subject": subject,
                 "dimensions": json.loads(dimensions) if dimensions else {},
                 "window_start": instant_text(start),
@@ -265,6 +254,32 @@ def counts_of(fold: Fold, versions: Sequence[EffectiveMeter]) -> list[dict[str, 
             }
         )
     return found
+
+
+def rejections_of(
+    fold: Fold, versions: Sequence[EffectiveMeter], now: Row | None
+) -> list[dict[str, Any]]:
+    """Return why one event, as it counts now, adds nothing to one meter."""
+    if now is None or not fold.rejections:
+        return []
+    size = fold.meter.definition.window_size
+    start_us = (now["time"] - _EPOCH) // size * size // timedelta(microseconds=1)
+    return [
+        {
+            "meter": fold.meter.definition.key,
+            "version": fold.meter.version,
+            "in_force": _is_in_force(fold.meter, versions, start_us),
+            "reason": each.reason,
+        }
+        for each in fold.rejections
+    ]
+
+
+def _is_in_force(meter: ActiveMeter, versions: Sequence[EffectiveMeter], start_us: int) -> bool:
+    return any(
+        each.meter.version == meter.version and each.start_us <= start_us < each.end_us
+        for each in versions
+    )
 
 
 def cloudevent(event: Mapping[str, Any]) -> dict[str, Any]:

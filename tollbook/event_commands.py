@@ -63,6 +63,9 @@ def show_event(
     if status:
         show("No such event was accepted: all that was sent before is counted.")
         sys.exit(status)
+    if content["state"] == "held":
+        names = sorted({each["event"].get("replacement", "") for each in content["events"]})
+        show(f"It counts from when replacement {', '.join(names)} is closed.")
     for each in content["events"]:
         _show_counted(each)
     for what in ("conflicts", "refusals", "quarantined"):
@@ -75,15 +78,17 @@ def _show_counted(content: dict[str, Any]) -> None:
     show("", f"at {content['position']}, accepted {content['ingested_at']}")
     show(f"  type {event['type']}, subject {event['subject']}, time {event['time']}")
     show(f"  data {json.dumps(event.get('data'))}")
-    if content["counts"]:
+    counts = [each for each in content["counts"] if each["in_force"]]
+    if counts:
         rows = [
             [each["meter"], str(each["version"]), each["window_start"], each["value"]]
-            for each in content["counts"]
+            for each in counts
         ]
         columns = [Column("  counts for"), Column("version"), Column("window")]
         show(table_of([*columns, *amounts("value")], [[f"  {row[0]}", *row[1:]] for row in rows]))
     for each in content["rejections"]:
-        show(f"  not for {each['meter']}: {each['reason']}")
+        if each["in_force"]:
+            show(f"  not for {each['meter']}: {each['reason']}")
     if content["duplicate_count"]:
         show(f"  copies left out: {content['duplicate_count']}")
     for each in content["corrections"]:

@@ -192,6 +192,8 @@ def test_a_range_is_replaced_as_a_whole_at_its_close_and_brought_back_by_reverti
     ]
     post(known, [event | {"replacement": name} for event in wanted])
     check(known, was)
+    held = call(known, "GET", f"/v1/events/tests/{wanted[0]['id']}").json()
+    assert held["state"] == "held"
     before = cut_now(known)
     closed = call(known, "POST", f"/v1/replacements/{name}/close")
     assert closed.json() == {"name": name, "state": "closed", "is_counted": True}

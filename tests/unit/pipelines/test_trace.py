@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pytest
 
 from pipelines.correcting import Row
@@ -18,7 +19,7 @@ from pipelines.outage import TransientError
 from pipelines.position import Log, LogPartition, Position
 from pipelines.progress import Mark, PartitionProgress, ProgressReader, to_content, total_content
 from pipelines.record import COUNTED_SCHEMA
-from pipelines.trace import StoredRejection, Tracer, counts_of
+from pipelines.trace import Tracer, counts_of, rejections_of
 from tests.unit.pipelines.test_fold import events, fold
 
 AT = LogPartition(0, 0)
@@ -81,9 +82,6 @@ class Tables:
         assert (tenant, source, event_id, first, limit) == ("t", "s", "0", PLACE, 100)
         return 1, [Position(AT, 5, 3)]
 
-    def rejections(self, tenant: str, position: Position) -> list[StoredRejection]:  # noqa: ARG002
-        return [StoredRejection("other", 1, "not a number")]
-
     def letters(self, tenant: str, source: str, event_id: str, limit: int) -> list[KeptLetter]:  # noqa: ARG002
         return self.kept
 
@@ -137,7 +135,7 @@ def test_a_counted_event_names_its_windows_copies_and_rejections() -> None:
             "value": "1.5",
         }
     ]
-    assert event["rejections"] == [{"meter": "other", "version": 1, "reason": "not a number"}]
+    assert event["rejections"] == []
     assert (event["duplicate_count"], event["duplicates"]) == (1, ["0-0-5-3"])
     assert found["conflicts"] == found["refusals"] == []
 
@@ -148,9 +146,66 @@ def test_stored_json_is_told_as_it_was_sent() -> None:
     assert b'"data":{"v":1.50,"n":1e400}' in text
 
 
-def test_an_event_that_one_meter_refuses_counts_nothing_there() -> None:
+def test_an_event_that_one_meter_refuses_counts_nothing_there_and_says_why() -> None:
     (event,) = traced(Tables(stored=events(b'{"v":"many"}')))["events"]
     assert event["counts"] == []
+    reason = "the value is not a number: many"
+    assert event["rejections"] == [
+        {"meter": "units", "version": 2, "in_force": False, "reason": reason}
+    ]
+
+
+def corrected(sent: Any, kind: str, data: bytes | None) -> list[Row]:
+    """What a first correction of an event leaves: its body is taken back, another may count."""
+    (row,) = sent.to_pylist()
+    about = {"log": 0, "partition": 0, "revision": 1, "kind": kind, "author": "a", "reason": "r"}
+    about |= {"request": "q", "at_log": 0, "at_partition": 0, "at_offset": 6, "at_index": 0}
+    about |= {"corrected_at": row["ingested_at"]}
+    after = [] if data is None else [row | about | {"sign": 1, "data": data}]
+    return [row | about | {"sign": -1}, *after]
+
+
+@pytest.mark.parametrize(
+    ("sent", "amended", "reasons"),
+    [
+        (b'{"v":1}', b'{"v":"many"}', ["the value is not a number: many"]),
+        (b'{"v":"many"}', b'{"v":1}', []),
+        (b'{"v":"many"}', None, []),
+    ],
+)
+def test_reasons_are_those_of_the_event_as_it_counts_now(
+    sent: bytes, amended: bytes | None, reasons: list[str]
+) -> None:
+    stored = events(sent)
+    kind = "void" if amended is None else "amend"
+    found = traced(Tables(stored=stored, corrected=corrected(stored, kind, amended)))
+    (event,) = found["events"]
+    assert [one["reason"] for one in event["rejections"]] == reasons
+    assert len(event["counts"]) == (amended == b'{"v":1}')
+    assert found["state"] == ("voided" if amended is None else "counted")
+
+
+def test_what_was_sent_for_an_open_replacement_is_held() -> None:
+    stored = events(b'{"v":1}')
+    place = stored.schema.get_field_index("extensions")
+    name = pa.array([b'{"replacement":"r-1"}'], stored.schema.field(place).type)
+    held = stored.set_column(place, "extensions", name)
+    found = traced(Tables(stored=held))
+    (event,) = found["events"]
+    assert (found["state"], event["is_live"], event["counts"]) == ("held", False, [])
+    assert event["event"]["replacement"] == "r-1"
+    reverted = corrected(held, "replace", b'{"v":1}')[1:] + corrected(held, "revert", None)
+    reverted[1]["revision"] = 2
+    assert traced(Tables(stored=held, corrected=reverted))["state"] == "voided"
+
+
+def test_a_rejection_is_in_force_from_the_start_of_its_version_until_before_its_end() -> None:
+    noon = 1_772_366_400_000_000
+    found = fold(events(b'{"v":"many"}'), aggregation="sum", value="$.v")
+    (now,) = events(b'{"v":"many"}').to_pylist()
+    for start, end, is_so in [(noon, noon + 1, True), (noon - 1, noon, False)]:
+        (one,) = rejections_of(found, [EffectiveMeter(found.meter, start, end)], now)
+        assert one["in_force"] == is_so
 
 
 @pytest.mark.parametrize(("end", "state"), [(6, "unknown"), (9, "pending")])
