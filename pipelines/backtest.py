@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pipelines.aggregation import answer
 from pipelines.cut import Ranges
 from pipelines.edges import Audited, RawRead
-from pipelines.fold import ActiveMeter, Fold, Worth, combine, fold_signed
+from pipelines.fold import ActiveMeter, Fold, Worth, combine, fold_all, negated
 from pipelines.history import HistoryTables
 from pipelines.meter import VALUE_SCALE, MeterDefinition
 from pipelines.position import LogPartition
@@ -26,6 +26,8 @@ from pipelines.values import EXACT
 EVENTS_MAX = 2_000_000
 """What one request may fold."""
 _WORTHS_MAX = 2_000_000
+_EXAMPLES_MAX = 100
+"""Of a reason, so many events are known by name: some of them may have been corrected."""
 _DAY_US = 86_400_000_000
 _MICROSECONDS = {"second": 10**6, "hour": 3_600 * 10**6}
 
@@ -35,11 +37,16 @@ Series = tuple[str, str]
 
 @dataclass(slots=True)
 class Reason:
-    """Why events were rejected: how many, and one of them."""
+    """Why events are rejected: how many as corrections left them, and of some of them which."""
 
-    count: int
-    source: str
-    id: str
+    count: int = 0
+    count_by_name: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    @property
+    def example(self) -> tuple[str, str]:
+        """Source and id of an event that is rejected for it."""
+        rejected = (name for name, count in self.count_by_name.items() if count > 0)
+        return next(rejected, next(iter(self.count_by_name)))
 
 
 @dataclass(slots=True)
@@ -47,7 +54,6 @@ class Backtest:
     """What was found, per subject and reason."""
 
     events: int = 0
-    rejected: int = 0
     first_us: int | None = None
     last_us: int | None = None
     value_by_subject: dict[str, Decimal] = field(default_factory=dict)
@@ -64,13 +70,18 @@ class Backtest:
                 row["current"] = _text(known)
                 row["difference"] = _text((value or Decimal(0)) - (known or Decimal(0)))
             subjects.append(row)
+        reasons = [(why, one) for why, one in self.reasons.items() if one.count]
         rejections = [
-            {"reason": why, "events": one.count, "example": {"source": one.source, "id": one.id}}
-            for why, one in sorted(self.reasons.items(), key=lambda pair: -pair[1].count)
+            {
+                "reason": why,
+                "events": one.count,
+                "example": dict(zip(("source", "id"), one.example, strict=True)),
+            }
+            for why, one in sorted(reasons, key=lambda pair: -pair[1].count)
         ]
         return {
             "events": self.events,
-            "rejected": self.rejected,
+            "rejected": sum(one.count for one in self.reasons.values()),
             "rejections": rejections,
             "subjects": subjects,
         }
@@ -104,9 +115,12 @@ def run_backtest(
         # What audits took back is read where that stood, so that each partition's sum is its own.
         for signed in tables.raw(read, {at: (0, end)}, Audited({at: (0, end)}, None)):
             _note_times(found, signed)
-            for fold in fold_signed(signed, [meter]):
-                _note_rejections(found, signed, fold)
-                _add(worths, fold)
+            for sign in (1, -1):
+                part = signed.filter(pc.equal(signed.column("sign"), sign))
+                found.events += sign * part.num_rows
+                for fold in fold_all(part, [meter]):
+                    _note_rejections(found, part, fold, sign)
+                    _add(worths, fold if sign > 0 else negated(fold))
     until_us = found.last_us if end_us is None else end_us
     found.value_by_subject = _values(definition, worths, until_us or 0)
     return found
@@ -124,7 +138,6 @@ def _check(tables: HistoryTables, read: RawRead, ranges: Ranges, most: int) -> N
 
 
 def _note_times(found: Backtest, signed: Any) -> None:
-    found.events += signed.num_rows
     if signed.num_rows:
         times = pc.min_max(signed.column("time").cast(pa.int64()))
         first, last = times["min"].as_py(), times["max"].as_py()
@@ -132,19 +145,19 @@ def _note_times(found: Backtest, signed: Any) -> None:
         found.last_us = last if found.last_us is None else max(found.last_us, last)
 
 
-def _note_rejections(found: Backtest, signed: Any, fold: Fold) -> None:
+def _note_rejections(found: Backtest, part: Any, fold: Fold, sign: int) -> None:
     for rejection in fold.rejections:
-        found.rejected += 1
-        known = found.reasons.get(rejection.reason)
-        if known is not None:
-            known.count += 1
+        reason = found.reasons.setdefault(rejection.reason, Reason())
+        reason.count += sign
+        if len(reason.count_by_name) >= _EXAMPLES_MAX:
             continue
         is_it = pc.and_(
-            pc.equal(signed.column("offset"), pa.scalar(rejection.offset, pa.uint64())),
-            pc.equal(signed.column("index"), pa.scalar(rejection.index, pa.uint32())),
+            pc.equal(part.column("offset"), pa.scalar(rejection.offset, pa.uint64())),
+            pc.equal(part.column("index"), pa.scalar(rejection.index, pa.uint32())),
         )
-        row = signed.filter(is_it).select(["source", "id"]).slice(0, 1).to_pylist()[0]
-        found.reasons[rejection.reason] = Reason(1, row["source"], row["id"])
+        row = part.filter(is_it).select(["source", "id"]).slice(0, 1).to_pylist()[0]
+        name = (row["source"], row["id"])
+        reason.count_by_name[name] = reason.count_by_name.get(name, 0) + sign
 
 
 def _add(worths: dict[tuple[Series, str], Worth], fold: Fold) -> None:

@@ -229,13 +229,31 @@ def test_a_backtest_says_what_would_count_and_why_events_would_not() -> None:
             value = Decimal(row["data"].decode().split('"')[3]) * row["sign"]
             expected[row["subject"]] = expected.get(row["subject"], Decimal(0)) + value
     assert found.value_by_subject == expected
-    bad = [row for row in rows if b"no number" in row["data"] and row["sign"] == 1]
+    times: dict[str, int] = {}
+    for row in rows:
+        if b"no number" in row["data"]:
+            times[row["id"]] = times.get(row["id"], 0) + row["sign"]
     content = found.to_content({"c0": Decimal(1)})
-    assert content["rejected"] == len(bad)
+    assert 0 in times.values(), "some bad event was taken back"
+    assert content["events"] == sum(row["sign"] for row in rows)
+    assert content["rejected"] == sum(times.values())
     [rejection] = content["rejections"]
     assert rejection["reason"] == "the value is not a number: no number"
-    assert rejection["example"]["id"] in {row["id"] for row in bad}
+    assert rejection["events"] == sum(times.values())
+    assert times[rejection["example"]["id"]] == 1
     assert content["subjects"][0]["difference"] == f"{(expected['c0'] - 1).normalize():f}"
+
+
+def test_a_backtest_names_no_reason_of_events_that_were_all_taken_back() -> None:
+    (row,) = [row for row in stored(4) if row["sign"] == 1][:1]
+    bad = row | {"data": b'{"v":"no number"}'}
+    amended = [bad | {"sign": -1}, row | {"data": b'{"v":"2"}'}]
+    found = run_backtest(
+        FakeTables([bad, *amended]), seeding().meter, {FIRST: 99, SECOND: 99}, (None, None)
+    )
+    content = found.to_content(None)
+    assert (content["events"], content["rejected"], content["rejections"]) == (1, 0, [])
+    assert content["subjects"] == [{"subject": row["subject"], "value": "2"}]
 
 
 def test_a_backtest_of_too_much_is_refused_with_how_much_there_is() -> None:
