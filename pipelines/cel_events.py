@@ -33,6 +33,9 @@ LOOPS_MAX = 2
 _WORDS = frozenset({"data", "event", "true", "false", "in", "has"})
 _PLACE = re.compile(r"ERROR: <input>:(\d+):(\d+): (Syntax error: )?(.*)")
 _INPUT = re.compile(r"(?:mismatched|extraneous|no viable alternative at) input '(.*?)'(?: |$)")
+_PATTERN = re.compile(r"\s*([rR]?(?:\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'))\s*\)")
+"""A constant pattern, as it stands behind `matches(`."""
+_NO_FUNCTION = re.compile(r"Undefined variable or function: '(\w+)'")
 _WHOLE_MIN, _WHOLE_MAX = -(1 << 63), (1 << 63) - 1
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
 _REASON_LENGTH_MAX = 200
@@ -100,6 +103,7 @@ def compile_slow(text: str) -> SlowExpression:
     except BaseException as error:
         raise _syntax_error(text, str(error)) from error
     _check(text, tokens, frozenset(program.variables()))
+    _check_patterns(text, tokens)
     return SlowExpression(program, _reads(tokens))
 
 
@@ -134,6 +138,24 @@ def _check(text: str, tokens: list[Token], variables: frozenset[str]) -> None:
         if is_start and token.text in variables - bound - _WORDS:
             reason = f"there is no variable {token.text}: there are data and event"
             raise ExpressionError(reason, text, token.at)
+
+
+def _check_patterns(text: str, tokens: list[Token]) -> None:
+    """Refuse a constant that is no pattern: no event could ever be matched by it."""
+    for place, token in enumerate(tokens):
+        if token.text != "matches" or _text_at(tokens, place + 1) != "(":
+            continue
+        pattern = _PATTERN.match(text, tokens[place + 1].at + 1)
+        if pattern is None:
+            continue
+        try:
+            _library().compile(f'"".matches({pattern[1]})').execute({})
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:
+            last = str(error).rpartition("\n")[2].partition(". Check ")[0].rstrip(".")
+            reason = f"not a regular expression: {last.removeprefix('error: ')}"
+            raise ExpressionError(reason, text, pattern.start(1)) from error
 
 
 _WHOLE_ONLY = (
@@ -240,6 +262,9 @@ def _why(error: BaseException) -> str:
         return MissingMember(f"the member {error.args[0]} is missing")
     if isinstance(error, msgspec.MsgspecError | RecursionError):
         return "the event's data cannot be read"
+    unfit = _NO_FUNCTION.match(str(error))
+    if unfit is not None:  # it is one of FUNCTIONS: that was checked when the meter was saved
+        return f"{unfit[1]} does not take what it is asked of"
     text = str(error).partition(" CEL does not coerce")[0].partition("\n")[0]
     return text[:_REASON_LENGTH_MAX]
 

@@ -42,24 +42,37 @@ WINDOWS = {
 """Each is made of whole windows of those before it."""
 TYPES_MAX = 16
 
-_PATH = re.compile(r"^\$(\.[A-Za-z_][A-Za-z0-9_]*)+$")
+_PATH = re.compile(r"\$(\.[A-Za-z_][A-Za-z0-9_]*)+")
+_PATH_LENGTH_MAX = 256
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+_ASKED_OTHERWISE = frozenset({"subject", "customer"})
+"""`group_by` has these for what every event has; a dimension of that name could not be asked."""
 
 
 def _checked(role: Role, text: str) -> str:
-    if text.startswith("$"):
-        if role == "filter":
-            raise ValueError("a filter is an expression, such as data.cached == false")
-        if len(text) > 256 or not _PATH.match(text):
-            raise ValueError(f"not a JSON path like $.a.b: {text[:80]}")
-        return text
     try:
-        parse(text, role)
+        if text.startswith("$"):
+            _check_path(text, role)
+        else:
+            parse(text, role)
     except ExpressionError as error:
         places = {"line": error.line, "column": error.column, "caret": error.caret}
         reason = error.reason.replace("{", "{{").replace("}", "}}")
         raise PydanticCustomError("expression", reason, places) from error
     return text
+
+
+def _check_path(text: str, role: Role) -> None:
+    if role == "filter":
+        reason = "a filter is an expression, such as data.cached == false"
+        raise ExpressionError(reason, text, 0)
+    if len(text) > _PATH_LENGTH_MAX:
+        reason = f"a path has at most {_PATH_LENGTH_MAX} characters"
+        raise ExpressionError(reason, text, _PATH_LENGTH_MAX)
+    path = _PATH.match(text)
+    if path is None or path.end() < len(text):
+        reason = "not a JSON path like $.a.b"
+        raise ExpressionError(reason, text, 1 if path is None else path.end())
 
 
 _Text = Annotated[str, Field(max_length=LENGTH_MAX)]
@@ -106,6 +119,8 @@ class MeterDefinition(BaseModel):
         for name in dimensions:
             if not _NAME.match(name):
                 raise ValueError(f"not a dimension name (a-z, 0-9, _): {name}")
+            if name in _ASKED_OTHERWISE:
+                raise ValueError(f"not a dimension name: {name} means the event's own in answers")
         return dict(sorted(dimensions.items()))
 
     @model_validator(mode="before")

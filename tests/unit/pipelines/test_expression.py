@@ -59,6 +59,11 @@ def one(text: str, data: Mapping[str, Any] | bytes) -> Any:
         (
             "[1].all(a, [1].all(b, [1].all(c, data.x > c)))", "filter", 1, 27, "more than 2 loops",
         ),
+        (
+            "data.a.matches( '[' )", "filter", 1, 17,
+            "not a regular expression: unclosed character class",
+        ),
+        ('true || \ndata.a.matches(r"(\\d")', "filter", 2, 16, "not a regular expression"),
     ],
 )  # fmt: skip
 def test_a_fault_names_its_line_column_and_reason(
@@ -134,6 +139,23 @@ def test_beyond_the_subset_numbers_are_whole_or_the_event_is_rejected() -> None:
     assert reasons[2].startswith("data.l.n has 2.5, and this expression takes whole numbers")
     assert reasons[3].startswith("data.n has 9223372036854775808")
     assert "verflow" in reasons[4]
+
+
+def test_a_pattern_that_is_one_is_taken_wherever_it_comes_from() -> None:
+    for text in ("data.a.matches('^x+$')", r"data.a.matches(r'\w')", "data.a.matches(data.p)"):
+        assert parse(text, "filter").is_slow
+        found = compile_slow(text).values([b'{"a":"x","p":"x"}'], [{**EVENT, "time": None}])
+        assert found == ([True], {}), text
+
+
+def test_a_function_of_what_it_does_not_take_says_so_in_our_words() -> None:
+    values, reasons = compile_slow("data.a.startsWith('b')").values(
+        [b'{"a":5}', b'{"a":"b"}'], [{**EVENT, "time": None}] * 2
+    )
+    assert (values, reasons) == (
+        [None, True],
+        {0: "startsWith does not take what it is asked of"},
+    )
 
 
 def test_a_division_by_zero_is_this_events_alone() -> None:
