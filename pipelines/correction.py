@@ -12,6 +12,7 @@ from ingest.event import parse_time
 from pipelines.position import Position
 
 Kind = Literal["void", "amend", "restore"]
+REASON_CHARS_MAX = 1_000
 CORRECTIONS_MAX = 1000
 """A record holds so many at most."""
 

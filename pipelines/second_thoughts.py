@@ -6,11 +6,12 @@ at the same time for the same event the first in the log wins.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from datetime import datetime, timedelta
+from typing import Literal, Protocol
 
 import msgspec
 
-from ingest.event import EPOCH, parse_time
+from ingest.event import DEFAULT_LIMITS, EPOCH, parse_time
 from ingest.topic import partition_of
 from pipelines.correcting import Target, row_after
 from pipelines.correction import CORRECTIONS_MAX, Correction, CorrectionRecord, Kind
@@ -76,6 +77,7 @@ class Corrector:
     progress: Callable[[], Mapping[LogPartition, int]]
     lag: Callable[[], int]
     pause: Callable[[float], None]
+    now: Callable[[], datetime]
     patience_s: float = 15.0
 
     def correct(
@@ -97,7 +99,7 @@ class Corrector:
         for index, (wish, stored) in enumerate(zip(wishes, found, strict=True)):
             place = self._chosen(index, wish, stored)
             target = stored[place]
-            after = row_after(wish.kind, target, wish.data, _moment(index, wish))
+            after = row_after(wish.kind, target, wish.data, _moment(index, wish, self.now()))
             if after == target.now:
                 outcomes.append(Outcome(place, target.revision, "already"))
                 continue
@@ -177,10 +179,15 @@ class Corrector:
         return counted
 
 
-def _moment(index: int, wish: Wish) -> Any:
-    moment = None if wish.time is None else parse_time(wish.time)
-    if wish.time is not None and (moment is None or moment < EPOCH):
+def _moment(index: int, wish: Wish, now: datetime) -> datetime | None:
+    if wish.time is None:
+        return None
+    moment = parse_time(wish.time)
+    if moment is None or moment < EPOCH:
         raise RefusedWishError(index, "bad-time", f"not an RFC 3339 time since 1970: {wish.time}")
+    # As ingest has it for what is sent; how old an event may be is not asked of one that is stored.
+    if moment > now + timedelta(seconds=DEFAULT_LIMITS.future_seconds_max):
+        raise RefusedWishError(index, "bad-time", f"its time lies in the future: {wish.time}")
     return moment
 
 

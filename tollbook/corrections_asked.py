@@ -11,12 +11,12 @@ from ingest.event import (
     NAME_CHARS_MAX,
     microseconds,
     nesting_of,
-    parse_time,
 )
-from pipelines.correction import CORRECTIONS_MAX
+from pipelines.correction import CORRECTIONS_MAX, REASON_CHARS_MAX
 from pipelines.cut import CutChain, Ranges
 from pipelines.position import Position
 from pipelines.second_thoughts import Outcome, Wish
+from tollbook.usage_question import read_instant
 
 STATUS: Mapping[str, int] = {"conflict": 409, "pending": 202, "applied": 200, "already": 200}
 """Of several outcomes, the first of these says the status."""
@@ -51,7 +51,7 @@ class EventCorrections(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(min_length=1, max_length=1000, examples=["sent by a test"])
+    reason: str = Field(min_length=1, max_length=REASON_CHARS_MAX, examples=["sent by a test"])
     corrections: list[EventCorrection] = Field(min_length=1, max_length=CORRECTIONS_MAX)
 
 
@@ -138,14 +138,12 @@ def interval_us(start: str | None, end: str | None) -> tuple[int, int] | None:
     """Return an interval of event times, as people write it, in microseconds since 1970.
 
     Raises:
-        ValueError: a bound is no RFC 3339 time.
+        BadParameterError: a bound is neither an instant nor a date, which is its midnight in UTC.
     """
-    if start is None and end is None:
+    first, last = read_instant("from", start), read_instant("to", end)
+    if first is None and last is None:
         return None
-    bounds = []
-    for text, default in ((start, 0), (end, 1 << 62)):
-        moment = None if text is None else parse_time(text)
-        if text is not None and moment is None:
-            raise ValueError(f"not an RFC 3339 time: {text}")
-        bounds.append(default if moment is None else microseconds(moment))
-    return bounds[0], bounds[1]
+    return (
+        0 if first is None else max(0, microseconds(first)),
+        1 << 62 if last is None else max(0, microseconds(last)),
+    )

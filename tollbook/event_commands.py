@@ -23,7 +23,21 @@ DataDir = Annotated[Path, typer.Option("--data-dir", help="The stack that counts
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Source = Annotated[str, typer.Argument(help="The event's source.")]
 EventId = Annotated[str, typer.Argument(metavar="ID", help="The event's id.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the correction.")]
+
+
+def given_reason(text: str) -> str:
+    """Return why something is done, as the API takes it."""
+    from pipelines.correction import REASON_CHARS_MAX  # noqa: PLC0415
+
+    if not text.strip() or len(text) > REASON_CHARS_MAX:
+        raise typer.BadParameter(f"say why, in 1 to {REASON_CHARS_MAX:,} characters")
+    return text
+
+
+Reason = Annotated[
+    str,
+    typer.Option("--reason", help="Why; kept with the correction.", callback=given_reason),
+]
 At = Annotated[
     str | None, typer.Option("--position", help="Which, where several are stored under one id.")
 ]
@@ -143,12 +157,13 @@ def list_corrections(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many at most.")] = 100,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """List corrections in the order of the log, by event time or between two cuts."""
+    """List corrections in the order of the log, by event time (instants or dates) or cuts."""
     import msgspec  # noqa: PLC0415
 
     from pipelines.clickhouse_corrections import listed_corrections  # noqa: PLC0415
     from pipelines.postgres_cuts import PostgresCuts  # noqa: PLC0415
     from tollbook.corrections_asked import between, interval_us  # noqa: PLC0415
+    from tollbook.usage_question import BadParameterError  # noqa: PLC0415
 
     with servers(data_dir) as (stack, connection, clickhouse):
         try:
@@ -160,8 +175,10 @@ def list_corrections(
                 after=None,
                 limit=limit,
             )
-        except (LookupError, ValueError) as error:
+        except LookupError as error:
             raise StackError(str(error), "See `tollbook cut list`.") from error
+        except BadParameterError as error:
+            raise StackError(f"--{error}", "See `tollbook event corrections --help`.") from error
     contents = json.loads(msgspec.json.encode([each.to_content() for each in found]))
     if as_json:
         print(json.dumps(contents))

@@ -9,6 +9,7 @@ import typer
 
 from infra.embedded.errors import StackError
 from tollbook.command_group import group
+from tollbook.event_commands import given_reason
 from tollbook.outages import servers
 from tollbook.screen import Column, show, table_of
 from tollbook.stack_file import DEFAULT_DATA_DIR
@@ -32,7 +33,9 @@ def register(app: typer.Typer) -> None:
 def open_replacement(
     start: Annotated[str, typer.Option("--from", help="First event time that is replaced.")],
     end: Annotated[str, typer.Option("--to", help="First event time that is not.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept with it.")],
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why; kept with it.", callback=given_reason)
+    ],
     data_dir: DataDir = DEFAULT_DATA_DIR,
     *,
     subject: Annotated[str | None, typer.Option(help="Only events of this subject.")] = None,

@@ -3,6 +3,7 @@
 import secrets
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -67,6 +68,7 @@ def open_corrector(
         progress=ClickHouseProgress(clickhouse).next_offsets,
         lag=lambda: sum(each.lag for each in progress.read()),
         pause=time.sleep,
+        now=lambda: datetime.now(UTC),
     )
 
 

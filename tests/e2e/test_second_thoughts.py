@@ -116,6 +116,8 @@ def test_asking_again_does_nothing_again(stack: EmbeddedStack) -> None:
     (again,) = correct(known, named(truth.events[0], "void"))["corrections"]
     assert (once["state"], once["revision"]) == ("applied", 1)
     assert (again["state"], again["revision"], again["position"]) == ("already", 1, None)
+    ahead = named(truth.events[0], "amend", time="2999-01-01T00:00:00Z")
+    assert correct(known, ahead, status=422)["reason_code"] == "bad-time"
 
 
 def test_an_event_that_is_not_there_and_nonsense_are_refused(stack: EmbeddedStack) -> None:

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from ingest.event import EPOCH, NAME_CHARS_MAX
+from pipelines.correction import REASON_CHARS_MAX
 from pipelines.outage import TransientError
 from pipelines.postgres_replacements import PostgresReplacements
 from pipelines.replacement import Action, Replacement
@@ -32,7 +33,7 @@ class NewReplacement(BaseModel):
     subject: Name = None
     source: Name = None
     type: Name = None
-    reason: str = Field(min_length=1, max_length=1000)
+    reason: str = Field(min_length=1, max_length=REASON_CHARS_MAX)
 
     @model_validator(mode="after")
     def _is_bounded(self) -> Self:

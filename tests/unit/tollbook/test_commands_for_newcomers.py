@@ -88,3 +88,10 @@ def test_nothing_to_end_is_no_reason_to_start(tmp_path: Path) -> None:
     said = run("down", "--data-dir", str(tmp_path))
     assert "no stack is up" in said
     assert "tollbook up" not in said
+
+
+@pytest.mark.parametrize("reason", ["", " ", "x" * 1001])
+def test_second_thoughts_need_a_reason(reason: str) -> None:
+    days = ("--from", "2026-03-01T00:00:00Z", "--to", "2026-03-02T00:00:00Z", "--subject", "s")
+    for words in (("event", "void", "web", "1"), ("replacement", "open", *days)):
+        assert "'--reason': say why, in 1 to 1,000 characters" in run(*words, "--reason", reason)
