@@ -1,7 +1,7 @@
 """Dead letters as they are kept: what they say, and the event that a replay of one sends."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,13 +65,8 @@ def replayed(letter: KeptLetter, edited: bytes | None, *, force_new_id: bool) ->
     the new id of a conflict is made from its id and position.
 
     Raises:
-        NotReplayableError: it is a conflict and no new id is wanted, or there is no JSON to send.
+        NotReplayableError: it is a conflict and keeps its id, or there is no JSON to send.
     """
-    if letter.kind == "conflict" and not force_new_id:
-        raise NotReplayableError(
-            f"{letter.position} is a conflict: its id is taken by another event, which counts;"
-            " --force-new-id sends it as a further event"
-        )
     body = letter.body if edited is None else edited
     try:
         body.decode()
@@ -85,8 +80,34 @@ def replayed(letter: KeptLetter, edited: bytes | None, *, force_new_id: bool) ->
             " give the event corrected with --edit FILE"
         ) from error
     if not force_new_id:
+        if letter.kind == "conflict" and {*names_of(events)} & {*names_of([letter.body])} - {None}:
+            raise NotReplayableError(
+                f"{letter.position} is a conflict: its id is taken by another event, which counts;"
+                " --force-new-id sends it as a further event, as does another id in --edit FILE"
+            )
         return [bytes(event) for event in events]
     return [_renamed(event, letter.position, number) for number, event in enumerate(events)]
+
+
+def names_of(events: Iterable[bytes]) -> list[tuple[str, str] | None]:
+    """Return source and id of each event, or None where its JSON does not have them."""
+    found: list[tuple[str, str] | None] = []
+    for event in events:
+        try:
+            named = _named.decode(event)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            found.append(None)
+        else:
+            found.append((named.source, named.id))
+    return found
+
+
+class _Named(msgspec.Struct):
+    source: str
+    id: str
+
+
+_named = msgspec.json.Decoder(_Named)
 
 
 def _renamed(event: msgspec.Raw, position: Position, number: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -26,6 +27,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 PositionText = Annotated[
     str, typer.Argument(metavar="POSITION", help="As listed, such as 0-3-1742-0.")
 ]
+
+
+_SHOWN_MAX = 10
 
 
 class Kind(StrEnum):
@@ -104,7 +108,7 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Send again a dead letter, or what was set aside, as it is or corrected; twice is as once."""
-    from pipelines.dead_letter import NotReplayableError, replayed  # noqa: PLC0415
+    from pipelines.dead_letter import NotReplayableError, names_of, replayed  # noqa: PLC0415
     from tollbook.sender import SendError, send_events  # noqa: PLC0415
 
     stack = read_stack(data_dir.resolve())
@@ -118,11 +122,15 @@ def replay(
     except SendError as error:
         raise StackError(str(error), "Replay it again: no event counts twice.") from error
     reasons = [reason for _, one in refused for reason in one.reasons]
+    names = [name for name in names_of(events) if name is not None]
     if as_json:
-        print(json.dumps({"accepted": totals.accepted, "reasons": reasons}))
+        sent = [{"source": source, "id": event_id} for source, event_id in names]
+        print(json.dumps({"accepted": totals.accepted, "reasons": reasons, "events": sent}))
     else:
         show(f"{position}: {totals.accepted} accepted, {totals.refused} refused")
         show(*(f"refused: {reason}" for reason in reasons))
+        if totals.accepted:
+            show("What became of it:", *(f"  {command_of(*name)}" for name in names[:_SHOWN_MAX]))
     sys.exit(1 if refused else 0)
 
 
@@ -185,6 +193,11 @@ def _letter(stack: Stack, position: str) -> "KeptLetter":
             f"there is no dead letter at {position}", "See `tollbook dead-letters list`."
         )
     return found
+
+
+def command_of(source: str, event_id: str) -> str:
+    """Return the command that shows where an event is, to be pasted into a shell."""
+    return f"tollbook event show {shlex.quote(source)} {shlex.quote(event_id)}"
 
 
 def _position(text: str) -> Any:

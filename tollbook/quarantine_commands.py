@@ -132,8 +132,9 @@ def release(
     if as_json:
         print(json.dumps(done.to_content(source)))
     else:
-        counted = "and counted" if done.is_counted else "but not counted yet"
+        counted = "and judged" if done.is_counted else "but not judged yet"
         show(f"{source or UNREADABLE}: {count_of(done.sent, 'event')} sent again, {counted}")
+        show("What is bad still is among `tollbook dead-letters list`.")
         if done.unreadable:
             show(
                 f"{count_of(done.unreadable, 'record')} cannot be read and stay set aside; correct"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import signal
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -239,7 +240,9 @@ def test_a_conflict_is_replayed_only_under_a_new_id(world: World) -> None:
     (conflict,) = world.trace(NAME)["conflicts"]
     place = conflict["position"]
     assert "--force-new-id" in world.run("dead-letters", "replay", place, code=1)
-    world.run("dead-letters", "replay", place, "--force-new-id")
+    told = world.run("dead-letters", "replay", place, "--force-new-id")
+    *_, show = [line.strip() for line in told.splitlines() if line.strip()]
+    assert shlex.split(show) == ["tollbook", "event", "show", SOURCE, f"{NAME}~{place}"]
     world.wait_until_counted()
     (counted,) = world.trace(f"{NAME}~{place}")["events"]
     assert counted["event"]["data"] == {"units": "2"}

@@ -5,7 +5,7 @@ import base64
 import msgspec
 import pytest
 
-from pipelines.dead_letter import KeptLetter, NotReplayableError, body_content, replayed
+from pipelines.dead_letter import KeptLetter, NotReplayableError, body_content, names_of, replayed
 from pipelines.position import LogPartition, Position
 
 EVENT = b'{ "id" : "a", "source":"s", "data": {"v": 1.50} }'
@@ -48,6 +48,22 @@ def test_a_conflict_is_sent_under_a_new_id_or_not_at_all() -> None:
         replayed(letter(EVENT, "conflict"), None, force_new_id=False)
     first, again = (replayed(letter(EVENT, "conflict"), None, force_new_id=True) for _ in range(2))
     assert first == again == [b'{"id":"a~0-1-17-2","source":"s","data":{"v":1.50}}']
+
+
+def test_a_conflict_is_sent_corrected_where_the_correction_has_another_name() -> None:
+    taken = letter(EVENT, "conflict")
+    for edited in (EVENT, b'[7,{"id":"a","source":"s","data":{"v":2}}]'):
+        with pytest.raises(NotReplayableError, match="another id in --edit FILE"):
+            replayed(taken, edited, force_new_id=False)
+    with pytest.raises(NotReplayableError, match="the file is not JSON"):
+        replayed(taken, b"{", force_new_id=False)
+    for edited in (b'{"id":"b","source":"s"}', b'{"id":"a","source":"other"}', b'{"id":"a"}'):
+        assert replayed(taken, edited, force_new_id=False) == [edited]
+
+
+def test_events_are_named_by_source_and_id_where_they_have_both() -> None:
+    events = [EVENT, b"7", b'{"id":1,"source":"s"}', b'{"id":"b"}', b"{"]
+    assert names_of(events) == [("s", "a"), None, None, None, None]
 
 
 def test_a_new_id_is_short_enough_and_its_own() -> None:
