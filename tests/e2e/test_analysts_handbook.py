@@ -25,6 +25,7 @@ class Query:
     heading: str
     sql: str
     shown: list[str]
+    """All that stands below it up to an empty line: a table, or whatever was answered instead."""
 
     @property
     def is_example(self) -> bool:
@@ -38,7 +39,7 @@ def read_document() -> list[Query]:
         r"^### (.*?)\n+```sql\n(.*?)```\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL
     )
     return [
-        Query(heading, sql, [line for line in rest.splitlines() if line.startswith("|")])
+        Query(heading, sql, rest.strip().split("\n\n")[0].splitlines())
         for heading, sql, rest in found
     ]
 
@@ -124,6 +125,10 @@ def june(truth: Iterable[Request]) -> list[Request]:
 def test_the_document_has_a_dozen_queries() -> None:
     assert len(QUERIES) >= 12
     assert len(QUERIES) == DOCUMENT.read_text().count("```sql")
+
+
+def test_nothing_in_the_document_is_an_error_of_the_engine() -> None:
+    assert "DB::Exception" not in DOCUMENT.read_text()
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=[query.heading for query in QUERIES])

@@ -1,6 +1,8 @@
 """`/v1/meters/{key}/query`: what a meter measured."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import cache
 from typing import Annotated
 from urllib.parse import urlencode
@@ -28,6 +30,8 @@ from tollbook.usage_wiring import open_clickhouse, open_queries
 
 ARROW = "application/vnd.apache.arrow.stream"
 CSV = "text/csv"
+JSON = "application/json"
+_WEIGHT = re.compile(r"[01](\.[0-9]{0,3})?")
 LIMIT = 10_000
 
 PARAMETERS = {
@@ -106,13 +110,30 @@ def refusal(error: Exception, status: int, names: Mapping[str, str] | None = Non
 
 
 def wants(request: Request) -> str | None:
-    """Return the media type to answer in, or None where none fits what is accepted."""
-    accepted = request.headers.get("accept", "*/*").lower()
-    for media_type in (ARROW, CSV):
-        if media_type in accepted:
-            return media_type
-    fits = any(text in accepted for text in ("*/*", "application/json", "application/*"))
-    return "application/json" if fits else None
+    """Return the media type to answer in, or None where none fits what is accepted.
+
+    Of those that are accepted alike, one that is named goes before one that a range has, and CSV
+    and Arrow, where they are named, before JSON.
+    """
+    weights = _weights(request.headers.get("accept") or "*/*")
+    ranked = []
+    for place, media_type in enumerate((JSON, CSV, ARROW)):
+        ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+        name = next((each for each in ranges if each in weights), None)
+        if name is not None and weights[name]:
+            is_named = name == media_type
+            ranked.append((weights[name], is_named, place if is_named else -place, media_type))
+    return max(ranked)[-1] if ranked else None
+
+
+def _weights(accept: str) -> dict[str, Decimal]:
+    """Return how much each media range of an Accept header is wanted, from 0 to 1."""
+    found = {}
+    for part in accept.lower().split(","):
+        name, *parameters = (each.strip() for each in part.split(";"))
+        weight = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+        found[name] = Decimal(weight) if _WEIGHT.fullmatch(weight) else Decimal(0)
+    return found
 
 
 def _refuse_unknown(given: Mapping[str, Sequence[str]]) -> None:
