@@ -108,12 +108,17 @@ def _http(_: Request, error: Exception) -> JSONResponse:
 
 def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    errors = [
-        fault(*each["loc"], reason=str(each["msg"]).removeprefix("Value error, "))
-        for each in error.errors()
-    ]
+    errors = [_fault_of(each) for each in error.errors()]
     first = f": {errors[0]['field']}: {errors[0]['reason']}" if errors else ""
     return problem(422, f"the request is not valid{first}", errors=errors)
+
+
+def _fault_of(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return what FastAPI found wrong; where a body is no JSON it names a place, not a member."""
+    if found["type"] == "json_invalid":
+        reason = f"no JSON from character {found['loc'][-1] + 1} on: {found['ctx']['error']}"
+        return fault("body", reason=reason)
+    return fault(*found["loc"], reason=str(found["msg"]).removeprefix("Value error, "))
 
 
 def _unavailable(_: Request, error: Exception) -> JSONResponse:
