@@ -23,6 +23,7 @@ import psycopg
 from bytewax.errors import BytewaxRuntimeError
 from bytewax.run import cli_main
 
+from ingest.without_pandas import keep_out_pandas
 from pipelines import plain_members, siphash  # noqa: F401 - compiled: load before any event comes
 from pipelines.bytewax_dataflow import Worker, build_dataflow
 from pipelines.clickhouse_archive import ClickHouseArchive
@@ -184,6 +185,7 @@ class Servers:
 
 def main() -> int:
     """Run a worker until it is told to stop."""
+    keep_out_pandas()
     parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
     parser.add_argument("--worker", type=int, required=True, help="number of this worker, from 0")
     parser.add_argument("--workers", type=int, required=True, help="how many workers there are")

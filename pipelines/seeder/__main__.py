@@ -14,6 +14,7 @@ import time
 import clickhouse_connect
 import psycopg
 
+from ingest.without_pandas import keep_out_pandas
 from pipelines.audit import Auditor
 from pipelines.chain import Chain
 from pipelines.clickhouse_audit import ClickHouseAudit
@@ -33,6 +34,7 @@ _ACTIVATION_SECONDS = 20.0
 
 def main() -> int:
     """Seed until told to stop."""
+    keep_out_pandas()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

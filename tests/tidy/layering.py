@@ -31,7 +31,9 @@ IMPURE_BUILTINS = {"open", "input", "print"}
 CONTRACTS: dict[str, set[str]] = {
     "compiled": set(),
     "ingest": {"compiled.memory"},
-    "pipelines": {"compiled.memory", "ingest.event", "ingest.topic"},
+    "pipelines": {
+        *("compiled.memory", "ingest.event", "ingest.topic", "ingest.without_pandas"),
+    },
     "billing": {"pipelines.usage", "pipelines.meter"},
     "sql": set(),
     "infra": {"ingest.topic"},
