@@ -8,13 +8,15 @@ import pyarrow as pa
 from pipelines.clickhouse_clauses import Statement, dimension, in_force, whole
 from pipelines.fold import Worth
 from pipelines.local_windows import SECOND_US, Grid, LocalWindows
-from pipelines.question import Page, UsageKey
+from pipelines.question import Page, UsageKey, UsageQuestion
 from pipelines.selection import Selection
 from pipelines.values import VALUE_TYPE
 
 NOTHING = "''"
 _START_US = "toUnixTimestamp64Milli(window_start) * 1000"
+_START_SECOND = "intDiv(toUnixTimestamp64Milli(window_start), 1000)"
 _SAMPLED_US = "toInt64(substring(item, 1, 16))"
+_SAMPLED_SECOND = f"intDiv({_SAMPLED_US}, {SECOND_US})"
 _REDUCED = {
     "unique_count": "toInt64(count()) AS n, toDecimal128(0, 12) AS total",
     "min": "sum(c) AS n, min(toDecimal128(item, 12)) AS total",
@@ -40,7 +42,8 @@ def totals_sql(
         # Most questions: one level, since the engine plans each as long as it reads a month.
         sql = _whole_windows(selection, "sum(count) AS n, sum(sum) AS total", statement)
         after = _after(selection, page, statement)
-        return f"{sql} GROUP BY w, o, s, d HAVING n > 0{after and f' AND {after}'}{_sorted(page)}"
+        keys = _keys(selection.question)
+        return f"{sql} GROUP BY {keys} HAVING n > 0{after and f' AND {after}'}{_sorted(page, keys)}"
     parts = []
     if selection.has_whole:
         parts.append(_whole_windows(selection, "item, count AS c, sum AS t", statement))
@@ -67,8 +70,14 @@ def in_order(sql: str, total: str, selection: Selection, page: Page, statement: 
     return f"SELECT w, o, s, d, n, {total} FROM ({sql}){where}{_sorted(page)}"
 
 
-def _sorted(page: Page) -> str:
-    return " ORDER BY w, o, s, d" + ("" if page.limit is None else f" LIMIT {page.limit}")
+def _keys(question: UsageQuestion) -> str:
+    """Return the keys of an answer that differ between its rows."""
+    named = (("o", question.by_owner), ("s", question.by_subject), ("d", question.group_by))
+    return ", ".join(["w", *(key for key, is_asked in named if is_asked)])
+
+
+def _sorted(page: Page, keys: str = "w, o, s, d") -> str:
+    return f" ORDER BY {keys}" + ("" if page.limit is None else f" LIMIT {page.limit}")
 
 
 def start_of(selection: Selection, window: int) -> int:
@@ -89,6 +98,7 @@ def _whole_windows(selection: Selection, columns: str, statement: Statement) -> 
     question, spans = selection.question, selection.owned is not None
     is_sampled = selection.definition.keeps_samples
     at_us = _SAMPLED_US if is_sampled else _START_US
+    second = _SAMPLED_SECOND if is_sampled else _START_SECOND
     where = [*_windows_of(selection, statement)]
     if is_sampled:
         where.append(f"{at_us} >= {selection.first_us} AND {at_us} < {selection.last_us}")
@@ -101,7 +111,7 @@ def _whole_windows(selection: Selection, columns: str, statement: Statement) -> 
         where.append(f"{at_us} >= first_us AND {at_us} < last_us")
     dimensions = ", ".join(dimension(name) for name in question.group_by)
     return (
-        f"SELECT {_local_start(selection.windows, at_us)} AS w,"
+        f"SELECT {_local_start(selection.windows, second)} AS w,"
         f" {'owner' if question.by_owner else NOTHING} AS o,"
         f" {'usage_windows.subject' if question.by_subject else NOTHING} AS s,"
         f" [{dimensions}]::Array(String) AS d, {columns} FROM usage_windows FINAL"
@@ -178,9 +188,8 @@ def is_one(windows: LocalWindows) -> bool:
     return not isinstance(windows, Grid) and len(windows.marks) == 2
 
 
-def _local_start(windows: LocalWindows, at_us: str) -> str:
-    """Return SQL for where the local window of an instant starts, in seconds; 0 if it is one."""
-    second = f"intDiv({at_us}, {SECOND_US})"
+def _local_start(windows: LocalWindows, second: str) -> str:
+    """Return SQL for where the local window of a second starts, in seconds; 0 if it is one."""
     if not isinstance(windows, Grid):
         if is_one(windows):
             return "toInt64(0)"
@@ -189,7 +198,8 @@ def _local_start(windows: LocalWindows, at_us: str) -> str:
     size = windows.size_us // SECOND_US
     starts = []
     for index, (begins, offset) in enumerate(windows.pieces):
-        start = f"{second} - positiveModulo({second} + {offset // SECOND_US}, {size})"
+        local = f"{second} + {offset // SECOND_US}" if offset else second
+        start = f"{second} - positiveModulo({local}, {size})"
         starts.append(f"greatest({start}, {begins // SECOND_US})" if index else start)
     branches = [
         f"{second} < {begins // SECOND_US}, {start}"
