@@ -1,4 +1,4 @@
-"""Bytes and words by address, for compiled loops.
+"""Bytes, numbers and chunks of sixteen bytes by address, for compiled loops.
 
 An array that a compiled function hands to another is counted as a reference each time, which
 costs more than finding an event: such loops hand on the address instead. Nothing is checked here;
@@ -14,47 +14,122 @@ from numba import extending, njit, types
 
 compiled = njit(cache=True, nogil=True)
 inlined = njit(nogil=True, forceinline=True)
+"""For what is short and called for each value: the call would cost more than what it does."""
 
-WORD_BYTES = 8
+WORD_BYTES, CHUNK_BYTES = 8, 16
 _BYTE, _HALF, _WORD, _TWO_WORDS = map(ir.IntType, (8, 32, 64, 128))
+_CHUNK, _BITS = ir.VectorType(_BYTE, CHUNK_BYTES), ir.IntType(CHUNK_BYTES)
 _ONE = np.uint64(1)
 
 
-def intrinsic(function: Callable[..., Any]) -> Any:
+def _intrinsic(function: Callable[..., Any]) -> Any:
     """Make an intrinsic; its own type would ask callers for the typing context."""
     return extending.intrinsic(function)
 
 
-def _place(builder: Any, arguments: Any, kind: Any) -> Any:
+def _place(builder: Any, base: Any, at: Any, kind: Any) -> Any:
     """Return the pointer to what lies behind an address by so many bytes."""
-    return builder.inttoptr(builder.add(arguments[0], arguments[1]), kind.as_pointer())
+    return builder.inttoptr(builder.add(base, at), kind.as_pointer())
 
 
-@intrinsic
-def byte_at(typing_context: Any, text: Any, at: Any) -> Any:
-    """Return a byte of the text at an address."""
-    del typing_context, text, at
+def _reader(kind: Any, found: Any) -> Any:
+    """Make an intrinsic that reads what lies behind an address by so many bytes."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        del context, signature
-        return builder.zext(builder.load(_place(builder, arguments, _BYTE)), _WORD)
+    def read(typing_context: Any, base: Any, at: Any) -> Any:
+        del typing_context, base, at
 
-    return types.int64(types.int64, types.int64), generate
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            del context, signature
+            base, at = arguments
+            return builder.zext(builder.load(_place(builder, base, at, kind), align=1), _WORD)
 
+        return found(types.int64, types.int64), generate
 
-@intrinsic
-def word_at(typing_context: Any, text: Any, at: Any) -> Any:
-    """Return eight bytes of the text at an address, the first one lowest."""
-    del typing_context, text, at
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        del context, signature
-        return builder.load(_place(builder, arguments, _WORD), align=1)
-
-    return types.uint64(types.int64, types.int64), generate
+    return _intrinsic(read)
 
 
-@intrinsic
+def _writer(kind: Any) -> Any:
+    """Make an intrinsic that writes a number behind an address by so many bytes."""
+
+    def write(typing_context: Any, base: Any, at: Any, number: Any) -> Any:
+        del typing_context, base, at, number
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            del signature
+            base, at, number = arguments
+            place = _place(builder, base, at, kind)
+            builder.store(builder.trunc(number, kind), place, align=1)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, types.int64), generate
+
+    return _intrinsic(write)
+
+
+def _copier(kind: Any) -> Any:
+    """Make an intrinsic that copies one of a kind from the second address to the first."""
+
+    def copy(typing_context: Any, to: Any, at: Any) -> Any:
+        del typing_context, to, at
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            del signature
+            to, at = (builder.inttoptr(each, kind.as_pointer()) for each in arguments)
+            builder.store(builder.load(at, align=1), to, align=1)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), generate
+
+    return _intrinsic(copy)
+
+
+byte_at, put_byte = _reader(_BYTE, types.int64), _writer(_BYTE)
+put_int = _writer(_HALF)
+"""Of four bytes."""
+long_at, put_long = _reader(_WORD, types.int64), _writer(_WORD)
+"""Of eight bytes, with a sign."""
+word_at = _reader(_WORD, types.uint64)
+"""Eight bytes of text, the first one lowest."""
+copy_byte, copy_half, copy_word, copy_chunk = map(_copier, (_BYTE, _HALF, _WORD, _CHUNK))
+"""To the first address from the second."""
+
+
+def bits_of(test: Callable[[Any, Any], Any]) -> Any:
+    """Make an intrinsic that looks at a chunk of the text at an address.
+
+    It returns a number with a bit for each byte that passes `test`, the first one lowest. A test
+    takes a builder and the chunk; see `byte_is` and `byte_below`.
+    """
+
+    def bits(typing_context: Any, text: Any, at: Any) -> Any:
+        del typing_context, text, at
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            del context, signature
+            text, at = arguments
+            chunk = builder.load(_place(builder, text, at, _CHUNK), align=1)
+            return builder.zext(builder.bitcast(test(builder, chunk), _BITS), _WORD)
+
+        return types.uint64(types.int64, types.int64), generate
+
+    return _intrinsic(bits)
+
+
+def _all(byte: int) -> Any:
+    return ir.Constant(_CHUNK, [ir.Constant(_BYTE, byte)] * CHUNK_BYTES)
+
+
+def byte_is(builder: Any, chunk: Any, byte: int) -> Any:
+    """Return which bytes of a chunk are a certain one."""
+    return builder.icmp_unsigned("==", chunk, _all(byte))
+
+
+def byte_below(builder: Any, chunk: Any, bound: int) -> Any:
+    """Return which bytes of a chunk are less than a bound."""
+    return builder.icmp_unsigned("<", chunk, _all(bound))
+
+
+@_intrinsic
 def number_at(typing_context: Any, numbers: Any, place: Any) -> Any:
     """Return a number of four bytes among those at an address, with its sign."""
     del typing_context, numbers, place
@@ -68,33 +143,22 @@ def number_at(typing_context: Any, numbers: Any, place: Any) -> Any:
     return types.int64(types.int64, types.int64), generate
 
 
-@intrinsic
-def put_byte(typing_context: Any, text: Any, at: Any, byte: Any) -> Any:
-    """Write a byte into the text at an address."""
-    del typing_context, text, at, byte
+@_intrinsic
+def differences(typing_context: Any, one: Any, other: Any) -> Any:
+    """Return a bit for each byte in which chunks at two addresses differ, the first one lowest."""
+    del typing_context, one, other
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        del signature
-        builder.store(builder.trunc(arguments[2], _BYTE), _place(builder, arguments, _BYTE))
-        return context.get_dummy_value()
+        del context, signature
+        places = (builder.inttoptr(each, _CHUNK.as_pointer()) for each in arguments)
+        one, other = (builder.load(place, align=1) for place in places)
+        differ = builder.icmp_unsigned("!=", one, other)
+        return builder.zext(builder.bitcast(differ, _BITS), _WORD)
 
-    return types.void(types.int64, types.int64, types.int64), generate
-
-
-@intrinsic
-def put_number(typing_context: Any, numbers: Any, at: Any, number: Any) -> Any:
-    """Write a number of eight bytes, so many bytes behind an address."""
-    del typing_context, numbers, at, number
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        del signature
-        builder.store(arguments[2], _place(builder, arguments, _WORD), align=8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), generate
+    return types.uint64(types.int64, types.int64), generate
 
 
-@intrinsic
+@_intrinsic
 def lowest_bit(typing_context: Any, word: Any) -> Any:
     """Return the number of the lowest bit that is set in a word that is not 0."""
     del typing_context, word
@@ -106,7 +170,7 @@ def lowest_bit(typing_context: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-@intrinsic
+@_intrinsic
 def folded_product(typing_context: Any, left: Any, right: Any) -> Any:
     """Return the product of two words, its high half laid over its low one."""
     del typing_context, left, right

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from compiled.memory import WORD_BYTES
+from compiled.memory import CHUNK_BYTES
 from ingest.crowd import EVENT_BYTES_MIN
 from ingest.event import Reception, Refusal
 from ingest.exact import MalformedBodyError, TooManyEventsError, decide, text_and_rows
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 MALFORMED, TOO_MANY, INTERNAL = "malformed-body", "too-many-events", "internal"
 
 _ZERO = b"\0"
-_PADDING = bytes(WORD_BYTES)
+_PADDING = bytes(CHUNK_BYTES)
 
 
 class Body(msgspec.Struct, gc=False):

@@ -7,7 +7,7 @@ it; the other requests are turned away at once instead of waiting for the delive
 import logging
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from ingest.bodies import INTERNAL, Bodies, Body, Verdict
 from ingest.limits import FlowLimits
@@ -33,7 +33,7 @@ class Producer(Protocol):
         """Write to a topic from now on; what was handed over before still goes where it was."""
 
     def produce(
-        self, records: list[tuple[int, bytes]], on_delivered: Callable[[str | None], None]
+        self, records: list[tuple[int, Any]], on_delivered: Callable[[str | None], None]
     ) -> None:
         """Hand over records; the callback comes when the fate of all of them is known."""
 
@@ -129,7 +129,7 @@ class Flow:
 
     def _send(
         self,
-        records: list[tuple[int, bytes]],
+        records: list[tuple[int, Any]],
         size: int,
         fates: list[tuple[OnSettled, Verdict]],
     ) -> None:

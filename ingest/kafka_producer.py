@@ -159,7 +159,7 @@ class RecordProducer:
         self._topic = topic
         self._replace()
 
-    def produce(self, records: list[tuple[int, bytes]], on_delivered: OnDelivered) -> None:
+    def produce(self, records: list[tuple[int, Any]], on_delivered: OnDelivered) -> None:
         """Hand over records; `on_delivered` is called when the fate of all of them is known."""
         if self._is_broken:
             log.warning("kafka: the producer broke for good; a new one takes over")

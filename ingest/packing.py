@@ -58,8 +58,8 @@ class _Head:
 _head = _Head()
 
 
-def pack(text: Any, rows: Any, partitions: int, bytes_max: int) -> list[tuple[int, bytes]]:
-    """Return the records of events, each with its partition; their order is kept.
+def pack(text: Any, rows: Any, partitions: int, bytes_max: int) -> list[tuple[int, Any]]:
+    """Return the records of events, each an array of bytes with its partition, in their order.
 
     Args:
         text: an array of bytes.
@@ -77,14 +77,13 @@ def pack(text: Any, rows: Any, partitions: int, bytes_max: int) -> list[tuple[in
     return _packed(text, rows, partitions) if len(rows) else []
 
 
-def _packed(text: Any, rows: Any, partitions: int) -> list[tuple[int, bytes]]:
+def _packed(text: Any, rows: Any, partitions: int) -> list[tuple[int, Any]]:
     """Return a record for each partition that has events."""
     records, ends = lay_out(text, rows, partitions, _head.bytes, _head.numbers)
-    values = memoryview(records)
     found = []
     begin = 0
     for partition, end in enumerate(ends.tolist()):
         if end > begin:
-            found.append((partition, bytes(values[begin:end])))
+            found.append((partition, records[begin:end]))
             begin = end
     return found

@@ -1,23 +1,40 @@
 """Reads JSON in place: compiled loops that say where a value ends, or that it is unusual.
 
 What is read is the text at an address. Behind it stands a byte of 0, which JSON has nowhere:
-every loop stops there, or within the word that begins there.
+every loop stops there, or within the chunk that begins there.
 """
+
+from typing import Any
 
 import numpy as np
 
-from compiled.memory import byte_at, compiled, lowest_bit, put_byte, word_at
+from compiled.memory import (
+    CHUNK_BYTES,
+    bits_of,
+    byte_at,
+    byte_below,
+    byte_is,
+    compiled,
+    differences,
+    inlined,
+    long_at,
+    lowest_bit,
+    put_byte,
+    put_long,
+    word_at,
+)
 from ingest.event import NAME_CHARS_MAX
 
 UNUSUAL = -1
 DEPTH_MAX = 62
+KEYS_MAX = 64
+KEY_BYTES = 24
+"""Of a key that is remembered: the place where it begins, its size, a number."""
 
 QUOTE, _BACKSLASH, COLON, COMMA = 34, 92, 58, 44
 OPEN, CLOSE, OPEN_LIST, CLOSE_LIST = 123, 125, 91, 93
 _DELETE, _LATIN_CONTROLS, _LATIN_TEXT = 0x7F, 0xC2, 0xA0
 _HIGH_SURROGATE, _LOW_SURROGATE_END = 0xD800, 0xE000
-_ONES = np.uint64(0x0101010101010101)
-_HIGHS = np.uint64(0x8080808080808080)
 
 _Word = tuple[int, tuple[tuple["np.uint64", "np.uint64"], ...]]
 
@@ -35,7 +52,7 @@ def word(text: str) -> _Word:
 NULL, _TRUE, _FALSE = map(word, ("null", "true", "false"))
 
 
-@compiled
+@inlined
 def starts_with(text, at, word):
     """Return where a word ends that stands at a place, or UNUSUAL."""
     size, parts = word
@@ -47,7 +64,7 @@ def starts_with(text, at, word):
     return begin + size
 
 
-@compiled
+@inlined
 def after_space(text, at):
     """Return the place of the next byte that is not white space."""
     while (
@@ -89,22 +106,40 @@ def _after_escape(text, at):
     return at + 6
 
 
-@compiled
-def _ends_in(word):
-    """Return the high bits of the bytes of a word that end a run of plain text in a string."""
-    quotes, slashes = word ^ (_ONES * np.uint64(QUOTE)), word ^ (_ONES * np.uint64(_BACKSLASH))
-    controls = (word - _ONES * np.uint64(32)) & ~word
-    return (((quotes - _ONES) & ~quotes) | ((slashes - _ONES) & ~slashes) | controls) & _HIGHS
+def _ends_text(builder: Any, chunk: Any) -> Any:
+    """Tell which bytes a string does not take as they are."""
+    marks = builder.or_(byte_is(builder, chunk, QUOTE), byte_is(builder, chunk, _BACKSLASH))
+    return builder.or_(marks, byte_below(builder, chunk, 32))
 
 
-@compiled
+def _ends_name(builder: Any, chunk: Any) -> Any:
+    """Tell which bytes may end a name, or are not ASCII."""
+    ascii_only = builder.or_(byte_is(builder, chunk, _DELETE), _is_high(builder, chunk))
+    return builder.or_(_ends_text(builder, chunk), ascii_only)
+
+
+def _is_high(builder: Any, chunk: Any) -> Any:
+    """Tell which bytes are not ASCII."""
+    return builder.not_(byte_below(builder, chunk, 0x80))
+
+
+def _is_low(builder: Any, chunk: Any) -> Any:
+    """Tell which bytes are white space or control characters."""
+    return byte_below(builder, chunk, 33)
+
+
+_text_ends, _name_ends = bits_of(_ends_text), bits_of(_ends_name)
+_highs, _lows = bits_of(_is_high), bits_of(_is_low)
+
+
+@inlined
 def _after_plain_text(text, at):
     """Return the place of the next byte that a string does not take as it is."""
     while True:
-        found = _ends_in(word_at(text, at))
+        found = _text_ends(text, at)
         if found:
-            return at + (lowest_bit(found) >> 3)
-        at += 8
+            return at + lowest_bit(found)
+        at += CHUNK_BYTES
 
 
 @compiled
@@ -122,22 +157,15 @@ def after_string(text, at):
 
 
 @compiled
-def _ends_in_name(word):
-    """Return the high bits of the bytes of a word that may end a name, or are not ASCII."""
-    deletes = word ^ (_ONES * np.uint64(_DELETE))
-    return _ends_in(word) | (((deletes - _ONES) & ~deletes) | word) & _HIGHS
-
-
-@compiled
 def name_end(text, at):
     """Return where a name ends that begins at `at`: not empty, no escape, no control character."""
     begin = at
     while True:
-        found = _ends_in_name(word_at(text, at))
+        found = _name_ends(text, at)
         if not found:
-            at += 8
+            at += CHUNK_BYTES
             continue
-        at += lowest_bit(found) >> 3
+        at += lowest_bit(found)
         byte = byte_at(text, at)
         if byte < 0x80 or (byte == _LATIN_CONTROLS and byte_at(text, at + 1) < _LATIN_TEXT):
             break
@@ -175,7 +203,7 @@ def _after_number(text, at):
     return at
 
 
-@compiled
+@inlined
 def _after_plain(text, at):
     """Return the place after a string, a number, true, false or null; or UNUSUAL."""
     byte = byte_at(text, at)
@@ -190,22 +218,71 @@ def _after_plain(text, at):
     return _after_number(text, at)
 
 
+@inlined
+def _any_within(found, left):
+    """Tell whether one of the next bytes was found, of which so many are left to look at."""
+    return found != 0 and (left >= CHUNK_BYTES or lowest_bit(found) < left)
+
+
+@inlined
+def _is_same(text, at, other, size):
+    """Tell whether the same bytes stand at two places."""
+    for done in range(0, size, CHUNK_BYTES):
+        if _any_within(differences(text + at + done, text + other + done), size - done):
+            return False
+    return True
+
+
+@inlined
+def after_known_key(text, at, keys, slot):
+    """Return the place after a key and its colon that stood here the last time, or UNUSUAL."""
+    if slot >= KEYS_MAX:
+        return UNUSUAL
+    begin, size = long_at(keys, KEY_BYTES * slot), long_at(keys, KEY_BYTES * slot + 8)
+    return at + size if size and _is_same(text, at, begin, size) else UNUSUAL
+
+
+@inlined
+def note_key(keys, slot, begin, end, number):
+    """Remember a key, where it begins and ends, and a number for it."""
+    if slot < KEYS_MAX:
+        put_long(keys, KEY_BYTES * slot, begin)
+        put_long(keys, KEY_BYTES * slot + 8, end - begin)
+        put_long(keys, KEY_BYTES * slot + 16, number)
+
+
 @compiled
-def _after_key(text, at):
+def forget_keys(keys):
+    """Forget all keys: the text that they stood in is not what it was."""
+    for slot in range(KEYS_MAX):
+        put_long(keys, KEY_BYTES * slot + 8, 0)
+
+
+@inlined
+def _after_key(text, at, keys, slot):
     """Return the place after a member's name and its colon, or UNUSUAL."""
-    at = after_space(text, at)
+    begin, at = at, after_known_key(text, at, keys, slot)
+    if at > 0:
+        return at
+    at = after_space(text, begin)
     if byte_at(text, at) != QUOTE:
         return UNUSUAL
     at = after_string(text, at + 1)
     if at < 0:
         return UNUSUAL
     at = after_space(text, at)
-    return at + 1 if byte_at(text, at) == COLON else UNUSUAL
+    if byte_at(text, at) != COLON:
+        return UNUSUAL
+    note_key(keys, slot, begin, at + 1, 0)
+    return at + 1
 
 
 @compiled
-def after_value(text, at, depth_max):
-    """Return the place after any JSON value that begins at `at`, or UNUSUAL."""
+def after_value(text, at, depth_max, keys, slot):
+    """Return the place after any JSON value that begins at `at`, or UNUSUAL.
+
+    `slot` is that of the value's first key.
+    """
     depth, kinds = 0, 0  # of each open bracket one bit: 1 for a list
     while True:
         at = after_space(text, at)
@@ -220,9 +297,10 @@ def after_value(text, at, depth_max):
             if byte_at(text, inside) == (CLOSE_LIST if is_list else CLOSE):
                 at = inside  # closed below
             else:
-                at = at + 1 if is_list else _after_key(text, at + 1)
+                at = at + 1 if is_list else _after_key(text, at + 1, keys, slot)
                 if at < 0:
                     return UNUSUAL
+                slot += 1
                 continue
         else:
             at = _after_plain(text, at)
@@ -240,9 +318,10 @@ def after_value(text, at, depth_max):
             return at
         if byte_at(text, at) != COMMA:
             return UNUSUAL
-        at = at + 1 if kinds & 1 else _after_key(text, at + 1)
+        at = at + 1 if kinds & 1 else _after_key(text, at + 1, keys, slot)
         if at < 0:
             return UNUSUAL
+        slot += 1
 
 
 @compiled
@@ -270,7 +349,16 @@ def squeezed(text, at, end):
 @compiled
 def is_ascii(text, begin, end):
     """Tell whether a part of the text is ASCII."""
-    found = 0
-    for at in range(begin, end):
-        found |= byte_at(text, at)
-    return found < 0x80
+    for at in range(begin, end, CHUNK_BYTES):
+        if _any_within(_highs(text, at), end - at):
+            return False
+    return True
+
+
+@compiled
+def may_have_space(text, begin, end):
+    """Tell whether a part of the text holds white space, in a string or outside of it."""
+    for at in range(begin, end, CHUNK_BYTES):
+        if _any_within(_lows(text, at), end - at):
+            return True
+    return False

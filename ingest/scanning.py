@@ -8,22 +8,30 @@ differently.
 What is compiled takes the text, and a row, by its address: see `ingest.plain_json`.
 """
 
-from compiled.memory import byte_at, compiled, put_number
+import numpy as np
+
+from compiled.memory import byte_at, compiled, inlined, long_at, put_long
 from ingest.plain_json import (
     CLOSE,
     CLOSE_LIST,
     COLON,
     COMMA,
     DEPTH_MAX,
+    KEY_BYTES,
+    KEYS_MAX,
     NULL,
     OPEN,
     OPEN_LIST,
     QUOTE,
     UNUSUAL,
+    after_known_key,
     after_space,
     after_value,
+    forget_keys,
     is_ascii,
+    may_have_space,
     name_end,
+    note_key,
     squeezed,
     starts_with,
     word,
@@ -40,7 +48,7 @@ TIME = 2 * len(FIELDS)
 STAMPED = TIME + 1
 """1 where ingest gave the time."""
 ROW_ITEMS = STAMPED + 1
-_ROW_BYTES = 8 * ROW_ITEMS
+ROW_BYTES = 8 * ROW_ITEMS
 
 BODY = ("tenant", "begin", "end", "shape", "is_utf8", "first_us", "last_us", "stamp_us", "found")
 """Of a body: where its tenant's name and it begin and where it ends, whether it was seen to be
@@ -52,6 +60,8 @@ _ID, _SOURCE, _TYPE, _SUBJECT, _DATA = 1, 2, 3, 4, 5
 _TIME_SENT, _SPECVERSION, _DATACONTENTTYPE = 6, 7, 8
 """Attributes that have no field of their own, or are only looked at."""
 _ALL_NAMES = 0b11110
+_DATA_SLOT = 9
+"""Of the first key in data; those of attributes come before."""
 _NEWLINE = 10
 
 _KEY_ID, _KEY_TYPE, _KEY_TIME, _KEY_DATA = map(word, ("id", "type", "time", "data"))
@@ -60,7 +70,7 @@ _KEY_VERSION, _KEY_CONTENT = map(word, ("specversion", "datacontenttype"))
 _VERSION, _CONTENT = map(word, ('"1.0"', '"application/json"'))
 
 
-@compiled
+@inlined
 def _attribute(text, begin, end):
     """Return the number of the attribute that a key names, or UNUSUAL."""
     size = end - begin
@@ -83,18 +93,18 @@ def _attribute(text, begin, end):
     return UNUSUAL
 
 
-@compiled
+@inlined
 def _put_place(row, field, begin, end):
-    put_number(row, 16 * field, begin)
-    put_number(row, 16 * field + 8, end)
+    put_long(row, 16 * field, begin)
+    put_long(row, 16 * field + 8, end)
 
 
-@compiled
-def _after_attribute(text, at, number, bounds, row):
+@inlined
+def _after_attribute(text, at, number, bounds, row, keys):
     """Read one attribute's value; return the place after it, or UNUSUAL."""
     depth_max, data_max, first_us, last_us, _ = bounds
     if number == _DATA:
-        end = after_value(text, at, min(depth_max, DEPTH_MAX))
+        end = after_value(text, at, min(depth_max, DEPTH_MAX), keys, _DATA_SLOT)
         if end < 0 or end - at > data_max:
             return UNUSUAL
         is_null = starts_with(text, at, NULL) == end
@@ -115,38 +125,53 @@ def _after_attribute(text, at, number, bounds, row):
         return UNUSUAL
     if number == _TIME_SENT:
         moment = time_us(text, at + 1, end)
-        put_number(row, 8 * TIME, moment)
-        put_number(row, 8 * STAMPED, 0)
+        put_long(row, 8 * TIME, moment)
+        put_long(row, 8 * STAMPED, 0)
         return end + 1 if first_us <= moment <= last_us else UNUSUAL
     _put_place(row, number, at + 1, end)
     return end + 1
 
 
+@inlined
+def _attribute_at(text, at, keys, slot):
+    """Return the number of the attribute that is named next, and the place of its value."""
+    after = after_known_key(text, at, keys, slot)
+    if after > 0:
+        return long_at(keys, KEY_BYTES * slot + 16), after
+    before = at
+    at = after_space(text, at)
+    if byte_at(text, at) != QUOTE:
+        return UNUSUAL, at
+    begin = at + 1
+    at = name_end(text, begin)
+    number = _attribute(text, begin, at)
+    if number < 0:
+        return UNUSUAL, at
+    at = after_space(text, at + 1)
+    if byte_at(text, at) != COLON:
+        return UNUSUAL, at
+    at = after_space(text, at + 1)
+    note_key(keys, slot, before, at, number)
+    return number, at
+
+
 @compiled
-def _after_event(text, at, bounds, row):
+def _after_event(text, at, bounds, row, keys):
     """Read one event; return the place after it, or UNUSUAL."""
     if byte_at(text, at) != OPEN:
         return UNUSUAL
-    for field in range(len(FIELDS)):
+    for field in range(_DATA, len(FIELDS)):
         _put_place(row, field, 0, 0)
-    put_number(row, 8 * TIME, bounds[4])
-    put_number(row, 8 * STAMPED, 1)
-    seen = 0
+    put_long(row, 8 * TIME, bounds[4])
+    put_long(row, 8 * STAMPED, 1)
+    seen = slot = 0
     while True:
-        at = after_space(text, at + 1)
-        if byte_at(text, at) != QUOTE:
-            return UNUSUAL
-        begin = at + 1
-        at = name_end(text, begin)
-        number = _attribute(text, begin, at)
+        number, at = _attribute_at(text, at + 1, keys, slot)
         if number < 0 or seen & (1 << number):
             return UNUSUAL
         seen |= 1 << number
-        at = after_space(text, at + 1)
-        if byte_at(text, at) != COLON:
-            return UNUSUAL
-        at = after_space(text, at + 1)
-        at = _after_attribute(text, at, number, bounds, row)
+        slot += 1
+        at = _after_attribute(text, at, number, bounds, row, keys)
         if at < 0:
             return UNUSUAL
         at = after_space(text, at)
@@ -171,7 +196,7 @@ def _after_lines(text, at, newlines):
 
 
 @compiled
-def _scan_lines(text, begin, end, bounds, rows, first, last):
+def _scan_lines(text, begin, end, bounds, rows, first, last, keys):
     """Find the events of lines; an event on two lines is none."""
     newlines = 0
     for at in range(begin, end):
@@ -185,7 +210,7 @@ def _scan_lines(text, begin, end, bounds, rows, first, last):
             return row if newlines == 0 else UNUSUAL
         if row == last:
             return UNUSUAL
-        at = _after_event(text, at, bounds, rows + row * _ROW_BYTES)
+        at = _after_event(text, at, bounds, rows + row * ROW_BYTES, keys)
         if at < 0:
             return UNUSUAL
         row += 1
@@ -196,14 +221,14 @@ def _scan_lines(text, begin, end, bounds, rows, first, last):
 
 
 @compiled
-def _scan_array(text, begin, end, bounds, rows, first, last):
+def _scan_array(text, begin, end, bounds, rows, first, last, keys):
     """Find the events of an array; `begin` is the place of its bracket."""
     at = after_space(text, begin + 1)
     if byte_at(text, at) == CLOSE_LIST:
         return first if after_space(text, at + 1) == end else UNUSUAL
     row = first
     while row < last:
-        at = _after_event(text, after_space(text, at), bounds, rows + row * _ROW_BYTES)
+        at = _after_event(text, after_space(text, at), bounds, rows + row * ROW_BYTES, keys)
         if at < 0:
             return UNUSUAL
         row += 1
@@ -217,17 +242,17 @@ def _scan_array(text, begin, end, bounds, rows, first, last):
 
 
 @compiled
-def _scan(text, begin, end, shape, bounds, rows, first, last):
+def _scan(text, begin, end, shape, bounds, rows, first, last, keys):
     """Find the events of a body; return where its rows end, or UNUSUAL."""
     if shape == LINES:
-        return _scan_lines(text, begin, end, bounds, rows, first, last)
+        return _scan_lines(text, begin, end, bounds, rows, first, last, keys)
     at = after_space(text, begin)
     is_array = byte_at(text, at) == OPEN_LIST
     if is_array and shape != ONE:
-        return _scan_array(text, at, end, bounds, rows, first, last)
+        return _scan_array(text, at, end, bounds, rows, first, last, keys)
     if shape == MANY or is_array:
         return UNUSUAL
-    at = _after_event(text, at, bounds, rows + first * _ROW_BYTES)
+    at = _after_event(text, at, bounds, rows + first * ROW_BYTES, keys)
     if at < 0 or after_space(text, at) != end:
         return UNUSUAL
     return first + 1
@@ -235,13 +260,12 @@ def _scan(text, begin, end, shape, bounds, rows, first, last):
 
 @compiled
 def _squeeze(text, row):
-    """Take the white space out of an event's data where there may be some."""
+    """Take the white space out of an event's data; tell whether there may have been some."""
     begin, end = row[2 * _DATA], row[2 * _DATA + 1]
-    spaces = 0
-    for at in range(begin, end):
-        spaces += byte_at(text, at) <= 32
-    if spaces:
-        row[2 * _DATA + 1] = squeezed(text, begin, end)
+    if not may_have_space(text, begin, end):
+        return False
+    row[2 * _DATA + 1] = squeezed(text, begin, end)
+    return True
 
 
 @compiled
@@ -249,7 +273,7 @@ def scan(text, bodies, limits, done, rows, reached):
     """Find the events of bodies, up to the first that is unusual.
 
     Args:
-        text: bytes in which the bodies stand, a 0 behind each, and a word of 0 at the end. Data of
+        text: bytes in which the bodies stand, a 0 behind each, and a chunk of 0 at the end. Data of
             events that are found is changed in place to have no white space.
         bodies: a row per body: see `BODY`.
         limits: deepest nesting of data, its most bytes, most events of a body.
@@ -262,6 +286,8 @@ def scan(text, bodies, limits, done, rows, reached):
     """
     depth_max, data_max, events_max = limits
     address, rows_address = text.ctypes.data, rows.ctypes.data
+    known = np.zeros(KEYS_MAX * KEY_BYTES, np.uint8)
+    keys = known.ctypes.data
     for number in range(done, len(bodies)):
         body = bodies[number]
         begin, end = body[1], body[2]
@@ -269,12 +295,15 @@ def scan(text, bodies, limits, done, rows, reached):
             return number, reached
         bounds = depth_max, data_max, body[5], body[6], body[7]
         last = min(reached + events_max, len(rows))
-        last = _scan(address, begin, end, body[3], bounds, rows_address, reached, last)
+        last = _scan(address, begin, end, body[3], bounds, rows_address, reached, last, keys)
         if last < 0:
             return number, reached
+        has_changed = False
         for row in range(reached, last):
             rows[row, 0], rows[row, 1] = body[0], begin
-            _squeeze(address, rows[row])
+            has_changed |= _squeeze(address, rows[row])
+        if has_changed:
+            forget_keys(keys)
         body[FOUND] = last - reached
         reached = last
     return len(bodies), reached

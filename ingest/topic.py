@@ -7,7 +7,7 @@ or changes events that were counted.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,23 +54,29 @@ EVENT_SCHEMA = pa.schema(
 )
 
 
+SPREAD_START = 0x811C9DC5
+
+
 def partition_of(tenant: str, subject: str, partitions: int) -> int:
     """Return the partition of a subject: honest copies of an event meet in one partition."""
     return spread(tenant.encode(), subject.encode()) % partitions
 
 
-def spread(tenant: Sequence[int], subject: Sequence[int]) -> int:
-    """Return the 32-bit FNV-1a hash of two names in UTF-8 and a byte of 255 between, bits mixed.
+def spread(tenant: Iterable[int], subject: Iterable[int]) -> int:
+    """Return the 32-bit FNV-1a hash of two names in UTF-8 and a byte of 255 between, bits mixed."""
+    hashed = SPREAD_START
+    for byte in (*tenant, 0xFF, *subject):
+        hashed = spread_on(hashed, byte)
+    return spread_mixed(hashed)
 
-    Whole numbers of 63 bits suffice for it, so that it can be compiled as it stands.
-    """
-    hashed = 0x811C9DC5
-    for byte in tenant:
-        hashed = ((hashed ^ byte) * 0x01000193) & 0xFFFFFFFF
-    hashed = ((hashed ^ 0xFF) * 0x01000193) & 0xFFFFFFFF
-    for byte in subject:
-        hashed = ((hashed ^ byte) * 0x01000193) & 0xFFFFFFFF
-    # The lowest bits of FNV see few of a byte's bits; those of the highest are laid over them.
+
+def spread_on(hashed: int, byte: int) -> int:
+    """Return what hashed bytes and one more are; 63 bits suffice, so that it can be compiled."""
+    return ((hashed ^ byte) * 0x01000193) & 0xFFFFFFFF
+
+
+def spread_mixed(hashed: int) -> int:
+    """Return a hash with the bits mixed, of which FNV's lowest see few of a byte's bits."""
     hashed = ((hashed ^ (hashed >> 15)) * 0x2C1B3C6D) & 0xFFFFFFFF
     return hashed ^ (hashed >> 13)
 

@@ -317,6 +317,21 @@ def test_one_body_does_not_change_what_is_decided_about_its_neighbours() -> None
     assert _values(found) == [value for values in alone for value in values]
 
 
+def test_keys_are_told_apart_whatever_came_before_in_their_place() -> None:
+    def body(data: bytes) -> bytes:
+        return msgspec.json.encode([plain(1, data=msgspec.Raw(data))])
+
+    # Without its white space, the first has "a":1, where its first key and colon stood.
+    spaced, broken = body(b'{ "a" : 1, "bc": 2}'), body(b'{"a":1,7}')
+    longer, other = body(b'{"tokens":1,"tokens2":2}'), body(b'{"tokenz":1,"tokens":2}')
+    same_names = msgspec.json.encode([plain(1), dict(reversed(plain(2).items()))])
+    bodies = [spaced, broken, longer, other, longer, same_names, spaced]
+    found = read(*bodies, is_partial=False)
+    assert [verdict.accepted for verdict in found.verdicts] == [1, 0, 1, 1, 1, 2, 1]
+    alone = [_values(read(each, is_partial=False)) for each in bodies]
+    assert _values(found) == [value for values in alone for value in values]
+
+
 def test_what_was_read_does_not_come_again() -> None:
     waiting = Bodies(EventLimits(), 10)
     body = msgspec.json.encode(plain(1))

@@ -36,7 +36,8 @@ def packed(rows: list[dict[str, Any]]) -> bytes:
     text, numbers = text_and_rows(values)
     numbers[:, TIME] = [row["time"] for row in rows]
     numbers[:, STAMPED] = [row["time_stamped"] for row in rows]
-    return pack(np.frombuffer(text, np.uint8), numbers, 1, 10**6)[0][1]
+    ((_, record),) = pack(np.frombuffer(text, np.uint8), numbers, 1, 10**6)
+    return bytes(record)
 
 
 @settings(max_examples=60, deadline=None)
