@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python -P
 SETUP := .venv/.installed
 # What other compiled modules have in them: a change makes those that are kept out of date.
-COMPILED := compiled/memory.py $(addprefix ingest/,plain_json.py plain_times.py topic.py)
+COMPILED := compiled/memory.py $(addprefix ingest/,plain_json.py plain_text.py plain_times.py topic.py)
 CODE := compiled ingest pipelines billing infra tollbook sql tests
 
 # A copied or moved tree must not use the environment of the tree it came from.

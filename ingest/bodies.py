@@ -80,9 +80,6 @@ class Bodies:
         self._events_most = 0
         self.size = 0
 
-    def __len__(self) -> int:
-        return len(self._bodies)
-
     def add(self, body: Body) -> None:
         """Take one request's events."""
         tenant, size = self._end, body.size

@@ -5,7 +5,7 @@ import msgspec
 from ingest.answers import Answer, refuse
 from ingest.body import ENCODINGS
 from ingest.limits import RequestLimits
-from ingest.plain_json import UNUSUAL
+from ingest.plain_text import UNUSUAL
 from ingest.scanning import ANY, LINES, MANY, ONE
 
 EVENT_PATHS = frozenset({b"/v1/events", b"/api/v1/events"})

@@ -4,11 +4,12 @@ What is doubtful is UNUSUAL, and `ingest.event.parse_time` decides.
 """
 
 from compiled.memory import byte_at, compiled
-from ingest.plain_json import COLON, UNUSUAL
+from ingest.plain_json import COLON
+from ingest.plain_text import UNUSUAL
 
 
 @compiled
-def digits(text, at, count):
+def _digits(text, at, count):
     """Return the number that so many digits are, or a negative one."""
     number = 0
     for place in range(at, at + count):
@@ -39,11 +40,11 @@ def _fraction_us(text, at, end):
     """Return the microseconds that up to nine digits are, half up, or UNUSUAL."""
     if not 0 < end - at <= 9:
         return UNUSUAL
-    micros = digits(text, at, min(end - at, 6))
+    micros = _digits(text, at, min(end - at, 6))
     for _ in range(end - at, 6):
         micros *= 10
     if end - at > 6:
-        if digits(text, at + 6, end - at - 6) < 0:
+        if _digits(text, at + 6, end - at - 6) < 0:
             return UNUSUAL
         micros += byte_at(text, at + 6) >= 53
     return micros
@@ -62,15 +63,15 @@ def time_us(text, at, end):
         return UNUSUAL
     if byte_at(text, at + 13) != COLON or byte_at(text, at + 16) != COLON:
         return UNUSUAL
-    days = _days(digits(text, at, 4), digits(text, at + 5, 2), digits(text, at + 8, 2))
-    hour, minute = digits(text, at + 11, 2), digits(text, at + 14, 2)
-    second = digits(text, at + 17, 2)
+    days = _days(_digits(text, at, 4), _digits(text, at + 5, 2), _digits(text, at + 8, 2))
+    hour, minute = _digits(text, at + 11, 2), _digits(text, at + 14, 2)
+    second = _digits(text, at + 17, 2)
     if days < 0 or not (0 <= hour < 24 and 0 <= minute < 60 and 0 <= second < 60):
         return UNUSUAL
     zone, offset = end - 1, 0
     if byte_at(text, zone) != 90:  # Z
         zone = end - 6
-        ahead_hours, ahead_minutes = digits(text, end - 5, 2), digits(text, end - 2, 2)
+        ahead_hours, ahead_minutes = _digits(text, end - 5, 2), _digits(text, end - 2, 2)
         if (
             zone < at + 19
             or byte_at(text, end - 3) != COLON

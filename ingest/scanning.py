@@ -5,7 +5,7 @@ expects, names without escapes, times as RFC 3339 writes them. About anything el
 `UNUSUAL`, and `ingest.event` decides. It never takes what that would refuse, nor reads it
 differently.
 
-What is compiled takes the text, and a row, by its address: see `ingest.plain_json`.
+What is compiled takes the text, and a row, by its address: see `ingest.plain_text`.
 """
 
 import numpy as np
@@ -22,17 +22,19 @@ from ingest.plain_json import (
     NULL,
     OPEN,
     OPEN_LIST,
-    QUOTE,
-    UNUSUAL,
     after_known_key,
-    after_space,
     after_value,
     forget_keys,
+    note_key,
+    squeezed,
+)
+from ingest.plain_text import (
+    QUOTE,
+    UNUSUAL,
+    after_space,
     is_ascii,
     may_have_space,
     name_end,
-    note_key,
-    squeezed,
     starts_with,
     word,
 )
