@@ -24,7 +24,9 @@ from bytewax.errors import BytewaxRuntimeError
 from bytewax.run import cli_main
 
 from ingest.without_pandas import keep_out_pandas
-from pipelines import plain_members, siphash  # noqa: F401 - compiled: load before any event comes
+
+# Compiled: loaded before any event comes.
+from pipelines import body_hash, plain_members, siphash, window_order  # noqa: F401
 from pipelines.bytewax_dataflow import Worker, build_dataflow
 from pipelines.clickhouse_archive import ClickHouseArchive
 from pipelines.clickhouse_corrections import ClickHouseCorrections

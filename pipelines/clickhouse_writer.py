@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from pipelines.fold import Rejection
-from pipelines.key_order import in_order
 from pipelines.outage import TransientError
 from pipelines.partition import STORED_SCHEMA, Flush
 from pipelines.position import LogPartition
 from pipelines.quarantine import QUARANTINED_SCHEMA
 from pipelines.record import DeadLetter
+from pipelines.window_rows import window_table
 
 _MONTHS_PER_INSERT = 50
 """ClickHouse refuses one insert into over 100 partitions (error 252)."""
@@ -41,10 +41,6 @@ _EVENT_COLUMNS = [
     "tenant", "type", "subject", "time", "source", "id", "data", "extensions", "time_stamped",
     "ingested_at", "identity", "log", "partition", "offset", "index",
 ]  # fmt: skip
-_WINDOW_ORDER = (
-    "tenant", "meter", "subject", "window_start", "meter_version", "dimensions", "item", "log",
-    "partition", "segment",
-)  # fmt: skip
 _IDENTITY_COLUMNS = ["identity", "log", "partition", "offset", "index", "body_hash"]
 
 
@@ -92,8 +88,8 @@ class ClickHouseWriter:
         self._insert_rows(
             "usage_replacements", [_closed_row(f, c) for f in flushes for c in f.closed], rows
         )
-        windows = pa.concat_tables([f.windows for f in flushes]).unify_dictionaries()
-        self._insert("usage_windows", in_order(windows, _WINDOW_ORDER), rows)
+        blocks = [block for flush in flushes for block in flush.windows]
+        self._insert("usage_windows", window_table(blocks), rows)
         self._insert_rows("usage_progress", [_progress_row(f) for f in flushes], rows)
         return rows
 

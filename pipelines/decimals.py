@@ -17,6 +17,6 @@ def limbs_of(column: Any) -> Any:
 
 
 def column_of(limbs: Any) -> Any:
-    """Return limbs as an Arrow column of `VALUE_TYPE`."""
-    data = pa.py_buffer(np.ascontiguousarray(limbs).tobytes())
+    """Return limbs as an Arrow column of `VALUE_TYPE`, in the same memory."""
+    data = pa.py_buffer(np.ascontiguousarray(limbs))
     return pa.Array.from_buffers(VALUE_TYPE, len(limbs), [None, data])

@@ -51,7 +51,8 @@ from pipelines.segment import (
     starts_segment,
 )
 from pipelines.verdict import Claims, Judge, Seen
-from pipelines.windows import WINDOW_ROW_SCHEMA, SegmentWindows
+from pipelines.window_rows import WindowBlock
+from pipelines.windows import SegmentWindows
 
 
 class SegmentBook(Protocol):
@@ -113,7 +114,7 @@ class Flush:
     rejections: list[Rejection] = field(default_factory=list)
     corrections: list[Any] = field(default_factory=list)
     closed: list[Closed] = field(default_factory=list)
-    windows: Any = field(default_factory=WINDOW_ROW_SCHEMA.empty_table)
+    windows: list[WindowBlock] = field(default_factory=list)
 
 
 STORED_SCHEMA = pa.schema([*COUNTED_SCHEMA, pa.field("body_hash", pa.binary(8))])
@@ -188,7 +189,7 @@ class PartitionLog:
         flush.next_offset = self.next_offset
         flush.time_max_us = self.time_max_us
         if self._windows is not None:
-            flush.windows = self._windows.take_rows(self.next_offset - 1)
+            flush.windows = self._windows.take(self.next_offset - 1)
         self._pending = Flush(self.at, self.next_offset, self.time_max_us)
         self._flushed = self.next_offset
         return flush

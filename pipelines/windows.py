@@ -5,49 +5,22 @@ Columnar, and merged in place by key: a batch costs what it touches, not what th
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
-from pipelines.decimals import column_of, limbs_of
+from pipelines.decimals import limbs_of
 from pipelines.fold import ActiveMeter, Fold
-from pipelines.position import version_of
 from pipelines.segment import Segment
-from pipelines.values import VALUE_TYPE
+from pipelines.window_rows import WindowBlock, window_table
 
 if TYPE_CHECKING:
     from pipelines.code_by_text import CodeByText
     from pipelines.rows import RowByKey
 
-_TIME = pa.timestamp("ms", tz="UTC")
-_TEXT = pa.dictionary(pa.int32(), pa.string())
-"""Few of many rows have texts of their own: neither side copies or parses one text twice."""
 _CODE_BITS = 21
 """A segment is bounded by its bytes, so that it has fewer distinct values than this holds."""
 _CODE_MAX = (1 << _CODE_BITS) - 1
-
-WINDOW_ROW_SCHEMA = pa.schema(
-    [
-        pa.field("tenant", _TEXT),
-        pa.field("meter", _TEXT),
-        pa.field("meter_version", pa.uint32()),
-        pa.field("aggregation", _TEXT),
-        pa.field("subject", _TEXT),
-        pa.field("dimensions", _TEXT),
-        pa.field("item", _TEXT),
-        pa.field("window_start", _TIME),
-        pa.field("window_end", _TIME),
-        pa.field("log", pa.uint16()),
-        pa.field("partition", pa.uint16()),
-        pa.field("segment", pa.uint64()),
-        pa.field("segment_at", _TIME),
-        pa.field("version", pa.binary(16)),
-        pa.field("count", pa.int64()),
-        pa.field("sum", VALUE_TYPE),
-    ]
-)
 
 
 @dataclass(slots=True)
@@ -73,52 +46,17 @@ class SegmentWindows:
         """Windows touched since the last `take_rows`."""
         return sum(windows.touched_count for windows in self._meters.values())
 
-    def take_rows(self, last_offset: int) -> Any:
-        """Return the touched windows as rows, absolute within the segment up to `last_offset`."""
-        tables = [
-            self._rows(meter, windows, last_offset)
+    def take(self, last_offset: int) -> list[WindowBlock]:
+        """Return the touched windows, absolute within the segment up to `last_offset`."""
+        return [
+            windows.take(meter, self.segment, last_offset)
             for meter, windows in self._meters.items()
             if windows.touched_count
         ]
-        return pa.concat_tables(tables) if tables else WINDOW_ROW_SCHEMA.empty_table()
 
-    def _rows(self, meter: ActiveMeter, windows: "_MeterWindows", last_offset: int) -> Any:
-        held = windows.take()
-        rows = len(held.starts_us)
-        starts_ms = held.starts_us // 1000
-        size_ms = meter.definition.window_size // timedelta(milliseconds=1)
-        segment = self.segment
-        columns = [
-            _repeat_text(meter.tenant, rows),
-            _repeat_text(meter.definition.key, rows),
-            _repeat(meter.version, rows, pa.uint32()),
-            _repeat_text(meter.definition.rule, rows),
-            held.subjects,
-            held.dimensions,
-            held.items,
-            pa.array(starts_ms).cast(_TIME),
-            pa.array(starts_ms + size_ms).cast(_TIME),
-            _repeat(segment.at.log, rows, pa.uint16()),
-            _repeat(segment.at.partition, rows, pa.uint16()),
-            _repeat(segment.start_offset, rows, pa.uint64()),
-            _repeat(segment.started_at_ms, rows, pa.int64()).cast(_TIME),
-            _repeat(version_of(0, last_offset), rows, pa.binary(16)),
-            pa.array(held.counts),
-            column_of(held.sums),
-        ]
-        return pa.table(columns, schema=WINDOW_ROW_SCHEMA)
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """Some windows of one meter, as columns."""
-
-    subjects: Any
-    dimensions: Any
-    items: Any
-    starts_us: Any
-    counts: Any
-    sums: Any
+    def take_rows(self, last_offset: int) -> Any:
+        """Return the same as rows of their table."""
+        return window_table(self.take(last_offset))
 
 
 def _row_by_key() -> "RowByKey":
@@ -162,20 +100,24 @@ class _MeterWindows:
         held = (self._counts, self._sums, self._touched)
         self.touched_count += add_up(rows, fold.counts, limbs, *held)
 
-    def take(self) -> _Held:
+    def take(self, meter: ActiveMeter, segment: Segment, last_offset: int) -> WindowBlock:
         """Return the windows touched since the last time."""
         rows = np.flatnonzero(self._touched[: self._rows.count])
         self._touched[rows] = False
         self.touched_count = 0
-        keys = self._rows.keys[rows]
+        keys = self._rows.keys.take(rows)
         groups = self._groups.keys[(keys >> _CODE_BITS) & _CODE_MAX]
-        return _Held(
+        return WindowBlock(
+            meter,
+            segment,
+            last_offset,
             self._subjects.column(keys >> (2 * _CODE_BITS)),
             self._dimensions.column(groups >> _CODE_BITS),
             self._items.column(groups & _CODE_MAX),
-            self._starts.keys[keys & _CODE_MAX],
-            self._counts[rows],
-            self._sums[rows],
+            (keys & _CODE_MAX).astype(np.int32),
+            self._starts.keys,
+            self._counts.take(rows),
+            self._sums.take(rows, axis=0),
         )
 
     def _numbered(self, fold: Fold) -> Any:
@@ -196,12 +138,3 @@ class _MeterWindows:
         self._counts = np.concatenate([self._counts, np.zeros(more, np.int64)])
         self._sums = np.concatenate([self._sums, np.zeros((more, 2), np.uint64)])
         self._touched = np.concatenate([self._touched, np.zeros(more, bool)])
-
-
-def _repeat(value: Any, rows: int, kind: Any) -> Any:
-    return pa.repeat(pa.scalar(value, kind), rows)
-
-
-def _repeat_text(value: str, rows: int) -> Any:
-    indices = pa.array(np.zeros(rows, np.int32))
-    return pa.DictionaryArray.from_arrays(indices, pa.array([value], pa.string()))

@@ -8,7 +8,7 @@ from ingest.rehearsal import rehearse
 
 _COMPILED = (
     "siphash", "body_hash", "code_by_text", "plain_numbers", "plain_members", "identity_entries",
-    "identity_filter", "rows", "sums",
+    "identity_filter", "rows", "sums", "window_order",
 )  # fmt: skip
 
 

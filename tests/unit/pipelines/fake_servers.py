@@ -18,6 +18,7 @@ from pipelines.replacement import Replacement, replacement_of
 from pipelines.replacing import Scope
 from pipelines.segment import Segment, SliceStart
 from pipelines.verdict import Claims, Seen
+from pipelines.window_rows import window_table
 
 Row = dict[str, Any]
 
@@ -287,7 +288,7 @@ class FakeTables:
             "tenant", "meter", "subject", "dimensions", "item", "window_start", "partition",
             "segment",
         )  # fmt: skip
-        for row in flush.windows.to_pylist():
+        for row in window_table(flush.windows).to_pylist():
             version = int.from_bytes(row["version"], "little")
             key = tuple(row[name] for name in names)
             held = self.windows.get(key)
