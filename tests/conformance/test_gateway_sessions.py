@@ -117,3 +117,24 @@ def test_external_tables_leave_a_session_as_they_found_it(gateway: GatewayProces
         client.query("SELECT sum(id) FROM ids")
     assert caught.value.code == 60
     client.close()
+
+
+def test_a_request_without_a_session_finds_nothing_of_those_before(
+    gateway: GatewayProcess,
+) -> None:
+    ask(gateway, "POST", body=b"CREATE DATABASE IF NOT EXISTS elsewhere")
+    query = b"SELECT currentDatabase(), getSetting('max_threads') = 5"
+    before: list[tuple[bytes, dict[str, Any]]] = [
+        (b"USE elsewhere", {}),
+        (b"SET max_threads = 5", {}),
+        (b"SELECT 1 SETTINGS max_threads = 5", {}),
+        (b"SELECT 1", {"max_threads": "5"}),
+        (b"CREATE TEMPORARY TABLE kept (a UInt8)", {}),
+        (b"SELECT {given:UInt8}", {"param_given": "7"}),
+        (b"INSERT INTO FUNCTION null('a UInt8') FORMAT TSV\n1", {"param_given": "7"}),
+    ]
+    for statement, given in before:
+        assert ask(gateway, "POST", body=statement, **given)[0].status == 200, statement
+        assert ask(gateway, "POST", body=query)[1] == b"default\t0\n"
+        assert code_of(ask(gateway, "POST", body=b"SELECT {given:UInt8}")[0]) == "456"
+        assert code_of(ask(gateway, "POST", body=b"SELECT * FROM kept")[0]) == "60"

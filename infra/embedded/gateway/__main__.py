@@ -18,6 +18,7 @@ from typing import IO
 from infra.embedded.gateway.analyst import open_analysts
 from infra.embedded.gateway.chdb_engine import Engine
 from infra.embedded.gateway.handler import Handler
+from infra.embedded.gateway.kept import KeptConnections
 from infra.embedded.gateway.limits import MIB, Limits
 from infra.embedded.gateway.login import Logins
 from infra.embedded.gateway.postgres_keys import open_keys
@@ -63,9 +64,11 @@ def _serve(listener: socket.socket, data_dir: Path, logins: Logins, limits: Limi
     spool_dir.mkdir(exist_ok=True)
     engine = Engine(data_dir, limits.memory_bytes_max)
     sessions = Sessions(engine, limits)
+    kept = KeptConnections(engine, limits.kept_max)
     handler = Handler(
         engine,
         sessions,
+        kept,
         limits,
         logins,
         open_analysts(engine, limits.analyst_seconds_max),
@@ -85,6 +88,7 @@ def _serve(listener: socket.socket, data_dir: Path, logins: Logins, limits: Limi
         # acknowledged, as they do after a crash.
         os._exit(2)
     sessions.close_all()
+    kept.close_all()
     engine.close()
 
 

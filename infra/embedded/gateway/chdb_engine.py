@@ -1,7 +1,7 @@
-"""The engine in this process: one data directory, opened once, a connection per request.
+"""The engine in this process: one data directory, opened once, a connection for each request at a time.
 
 SET, USE and temporary tables stick to a connection, so a request that shares nothing gets a fresh
-one. Every error of the engine leaves here as an EngineError.
+one, or one that is as good (`kept.py`). Every error of the engine leaves here as an EngineError.
 """
 
 import re

@@ -14,6 +14,7 @@ from infra.embedded.gateway.answer import Answer, Wire
 from infra.embedded.gateway.chdb_engine import Engine, EngineConnection, quote_name
 from infra.embedded.gateway.compression import decompress
 from infra.embedded.gateway.errors import ClientGoneError, GatewayError
+from infra.embedded.gateway.kept import KeptConnections
 from infra.embedded.gateway.limits import Limits
 from infra.embedded.gateway.login import Logins
 from infra.embedded.gateway.multipart import Form, add_tables, is_form, read_all, read_form
@@ -37,6 +38,7 @@ class Handler:
 
     engine: Engine
     sessions: Sessions
+    kept: KeptConnections
     limits: Limits
     logins: Logins
     analysts: Analysts
@@ -142,6 +144,10 @@ class Handler:
             add_values(options, form.values)
             body = iter(())
         statement, rest = self._read_statement(options.query, body)
+        if options.session_id is None and not form.files:
+            with self.kept.lend(options, statement) as connection:
+                self._execute(connection, statement, rest, options, answer)
+            return
         with ExitStack() as stack:
             connection, session = self._open(stack, options)
             names = add_tables(connection, form, options)

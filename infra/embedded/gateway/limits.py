@@ -17,6 +17,7 @@ class Limits:
     analyst_seconds_max: int = int(BOUNDS["max_execution_time"])
     query_wait_seconds: float = 60.0
     sessions_max: int = 1024
+    kept_max: int = 16
     session_timeout_seconds_max: int = 3600
     url_bytes_max: int = MIB
     header_bytes_max: int = 256 * 1024
