@@ -1,4 +1,4 @@
-"""The engine in this process: one data directory, opened once, a connection for each request at a time.
+"""The engine in this process: one data directory, opened once; a connection serves one request.
 
 SET, USE and temporary tables stick to a connection, so a request that shares nothing gets a fresh
 one, or one that is as good (`kept.py`). Every error of the engine leaves here as an EngineError.
