@@ -46,7 +46,8 @@ def _run_parent() -> int:
     port = reserved.getsockname()[1]
     sys.stderr.write(f"ingest on http://{host}:{port}, {count} workers\n")
     environment = {**os.environ, "TOLLBOOK_INGEST_PORT": str(port)}
-    command = [sys.executable, "-m", "ingest"]
+    # As this one was started: with -P, what the current directory holds is not imported.
+    command = [sys.executable, *["-P"] * sys.flags.safe_path, "-m", "ingest"]
     return linux_workers.Workers(command, count, environment).run()
 
 

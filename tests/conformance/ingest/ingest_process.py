@@ -63,9 +63,15 @@ class IngestProcess:
         }
         for name, value in self.limits.items():
             environment[f"TOLLBOOK_INGEST_{name.upper()}"] = str(value)
+        # No process of it may import what happens to lie where it is started.
+        (self.directory / "ingest.py").write_text("raise SystemExit('not this one')")
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ingest"], env=environment, stdout=log, stderr=log
+                [sys.executable, "-P", "-m", "ingest"],
+                cwd=self.directory,
+                env=environment,
+                stdout=log,
+                stderr=log,
             )
         deadline = time.monotonic() + _READY_SECONDS_MAX
         while time.monotonic() < deadline and self.process.poll() is None:
