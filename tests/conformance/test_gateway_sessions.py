@@ -138,3 +138,6 @@ def test_a_request_without_a_session_finds_nothing_of_those_before(
         assert ask(gateway, "POST", body=query)[1] == b"default\t0\n"
         assert code_of(ask(gateway, "POST", body=b"SELECT {given:UInt8}")[0]) == "456"
         assert code_of(ask(gateway, "POST", body=b"SELECT * FROM kept")[0]) == "60"
+    for second in (b"SET max_threads = 5", b"USE elsewhere"):
+        assert ask(gateway, "POST", body=b"SELECT 1; " + second)[0].status == 400
+        assert ask(gateway, "POST", body=query)[1] == b"default\t0\n"
