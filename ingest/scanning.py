@@ -139,7 +139,7 @@ def _attribute_at(text, at, keys, slot):
     """Return the number of the attribute that is named next, and the place of its value."""
     after = after_known_key(text, at, keys, slot)
     if after > 0:
-        return long_at(keys, KEY_BYTES * slot + 16), after
+        return long_at(keys, KEY_BYTES * slot + 16), after_space(text, after)
     before = at
     at = after_space(text, at)
     if byte_at(text, at) != QUOTE:
@@ -152,9 +152,8 @@ def _attribute_at(text, at, keys, slot):
     at = after_space(text, at + 1)
     if byte_at(text, at) != COLON:
         return UNUSUAL, at
-    at = after_space(text, at + 1)
-    note_key(keys, slot, before, at, number)
-    return number, at
+    note_key(keys, slot, before, at + 1, number)
+    return number, after_space(text, at + 1)
 
 
 @compiled

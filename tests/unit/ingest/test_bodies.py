@@ -1,5 +1,6 @@
 """The fast way over a whole request decides exactly as the rule for one event does."""
 
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -193,6 +194,40 @@ def test_a_damaged_body_is_decided_as_the_rule_decides(
     assert _values(found) == [around, *(_values_of(event) for _, event in good), around]
 
 
+_DATA = [
+    b"null",
+    b"1",
+    b'" a"',
+    b"[ null, {}]",
+    b"{}",
+    b'{"a":1,"b":{"a":2}}',
+    b'{ "a" : 2,"bc":[1]}',
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_events_are_read_as_the_rule_reads_them_whatever_their_order_and_spaces(seed: int) -> None:
+    rnd = random.Random(seed)
+    spaces = rnd.choices(["", " ", "\n", "\t  "], k=2)
+
+    def spaced(number: int) -> bytes:
+        members = list(plain(number, data=msgspec.Raw(rnd.choice(_DATA))).items())
+        if rnd.random() < 0.3:
+            rnd.shuffle(members)
+        texts = [
+            b"".join(
+                rnd.choice(spaces).encode() + part
+                for part in (msgspec.json.encode(name), b":", msgspec.json.encode(value), b"")
+            )
+            for name, value in members
+        ]
+        return b"{" + b",".join(texts) + b"}"
+
+    texts = [spaced(number) for number in range(4)]
+    _assert_same(decode(b"[" + b",".join(texts) + b"]"), texts)
+
+
 @given(
     moment=st.datetimes(datetime(1970, 1, 1), datetime(2025, 11, 23)),  # noqa: DTZ001
     fraction=st.text("0123456789", max_size=10).map(lambda digits: f".{digits}" if digits else ""),
@@ -324,11 +359,13 @@ def test_keys_are_told_apart_whatever_came_before_in_their_place() -> None:
     # Without its white space, the first has "a":1, where its first key and colon stood.
     spaced, broken = body(b'{ "a" : 1, "bc": 2}'), body(b'{"a":1,7}')
     longer, other = body(b'{"tokens":1,"tokens2":2}'), body(b'{"tokenz":1,"tokens":2}')
+    nothing, nothing_far = body(b"null"), body(b" \t null ")
     same_names = msgspec.json.encode([plain(1), dict(reversed(plain(2).items()))])
-    bodies = [spaced, broken, longer, other, longer, same_names, spaced]
+    bodies = [spaced, broken, longer, other, longer, nothing, nothing_far, same_names, spaced]
     found = read(*bodies, is_partial=False)
-    assert [verdict.accepted for verdict in found.verdicts] == [1, 0, 1, 1, 1, 2, 1]
+    assert [verdict.accepted for verdict in found.verdicts] == [1, 0, 1, 1, 1, 1, 1, 2, 1]
     alone = [_values(read(each, is_partial=False)) for each in bodies]
+    assert alone[5] == alone[6]
     assert _values(found) == [value for values in alone for value in values]
 
 
