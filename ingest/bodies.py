@@ -16,6 +16,7 @@ from ingest.crowd import EVENT_BYTES_MIN
 from ingest.event import Reception, Refusal
 from ingest.exact import MalformedBodyError, TooManyEventsError, decide, text_and_rows
 from ingest.limits import EventLimits
+from ingest.plain_json import KEY_BYTES, KEYS_MAX
 from ingest.scanning import BODY, FOUND, IS_UTF8, ROW_ITEMS, TIME, scan
 
 log = logging.getLogger(__name__)
@@ -99,13 +100,14 @@ class Bodies:
         text = np.frombuffer(bytearray().join([*self._pieces, _PADDING]), np.uint8)
         places = np.array(self._places, np.int64).reshape(-1, len(BODY))
         rows = np.empty((self._events_most, ROW_ITEMS), np.int64)
+        known = np.zeros(KEYS_MAX * KEY_BYTES, np.uint8)
         self._start()
         unusual: dict[int, Verdict] = {}
         appended: list[bytes] = []
         end = len(text)
         done = reached = 0
         while True:
-            done, reached = scan(text, places, self._limits, done, rows, reached)
+            done, reached = scan(text, places, self._limits, done, rows, reached, known)
             if done == len(bodies):
                 break
             raw = text.data[places[done, 1] : places[done, 2]]

@@ -8,8 +8,6 @@ differently.
 What is compiled takes the text, and a row, by its address: see `ingest.plain_text`.
 """
 
-import numpy as np
-
 from compiled.memory import byte_at, compiled, inlined, long_at, put_long
 from ingest.plain_json import (
     CLOSE,
@@ -18,7 +16,6 @@ from ingest.plain_json import (
     COMMA,
     DEPTH_MAX,
     KEY_BYTES,
-    KEYS_MAX,
     NULL,
     OPEN,
     OPEN_LIST,
@@ -270,7 +267,7 @@ def _squeeze(text, row):
 
 
 @compiled
-def scan(text, bodies, limits, done, rows, reached):
+def scan(text, bodies, limits, done, rows, reached, known):
     """Find the events of bodies, up to the first that is unusual.
 
     Args:
@@ -281,13 +278,13 @@ def scan(text, bodies, limits, done, rows, reached):
         done: how many bodies were read before.
         rows: filled in; an event each: see `FIELDS`.
         reached: how many rows there are before.
+        known: keys that stood in this text; of 0 at first. See `ingest.plain_json.note_key`.
 
     Returns:
         How many bodies are done, and how many rows there are.
     """
     depth_max, data_max, events_max = limits
     address, rows_address = text.ctypes.data, rows.ctypes.data
-    known = np.zeros(KEYS_MAX * KEY_BYTES, np.uint8)
     keys = known.ctypes.data
     for number in range(done, len(bodies)):
         body = bodies[number]
