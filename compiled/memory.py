@@ -2,7 +2,8 @@
 
 An array that a compiled function hands to another is counted as a reference each time, which
 costs more than finding an event: such loops hand on the address instead. Nothing is checked here;
-the caller has the array, and says how far it goes.
+the caller says how far the array goes, and keeps it: compiled code lets go of an array of its own
+as soon as only its address is in use.
 """
 
 from collections.abc import Callable
